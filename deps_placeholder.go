@@ -1,0 +1,42 @@
+//go:build deps
+
+// Package deps keeps modules in go.mod until the code that imports them has landed.
+package deps
+
+import (
+	_ "github.com/checkpoint-restore/checkpointctl/lib"
+	_ "github.com/checkpoint-restore/go-criu/v7/stats"
+	_ "github.com/containerd/containerd/v2/client"
+	_ "github.com/fsnotify/fsnotify"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/google/go-containerregistry/pkg/v1/remote"
+	_ "github.com/google/go-containerregistry/pkg/registry"
+	_ "github.com/google/go-containerregistry/pkg/v1/layout"
+	_ "github.com/google/uuid"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/open-policy-agent/cert-controller/pkg/rotator"
+	_ "github.com/prometheus/client_golang/prometheus"
+	_ "github.com/spf13/cobra"
+	_ "github.com/spf13/pflag"
+	_ "github.com/vishvananda/netlink"
+	_ "github.com/vishvananda/netns"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "google.golang.org/grpc"
+	_ "k8s.io/api/core/v1"
+	_ "k8s.io/apimachinery/pkg/types"
+	_ "k8s.io/client-go/kubernetes"
+	_ "k8s.io/component-base/cli"
+	_ "k8s.io/cri-api/pkg/apis/runtime/v1"
+	_ "k8s.io/cri-client/pkg"
+	_ "k8s.io/kube-scheduler/framework"
+	_ "k8s.io/kubectl/pkg/drain"
+	_ "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	_ "k8s.io/kubernetes/pkg/scheduler"
+	_ "k8s.io/utils/clock"
+	_ "sigs.k8s.io/controller-runtime"
+	_ "sigs.k8s.io/controller-runtime/pkg/envtest"
+	_ "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	_ "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	_ "sigs.k8s.io/yaml"
+)

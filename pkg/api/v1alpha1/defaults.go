@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import "time"
+
+const (
+	// DefaultDeadline is how long an eviction may be put off when AnnotationDeadline is not set.
+	DefaultDeadline = 2 * time.Minute
+
+	// DefaultMaxFreeze is how long a pod may stand still before its checkpoint is durable when AnnotationMaxFreeze is not
+	// set.
+	DefaultMaxFreeze = time.Minute
+
+	// DefaultFence is how long the agent keeps the source frozen after Ready while nobody deletes the pod.
+	DefaultFence = 30 * time.Second
+)

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// What users write on a pod (in its template) or a namespace.
+const (
+	// AnnotationEnabled opts a pod in when its value is "true". Set by users; read by the admission webhooks at CREATE and at
+	// eviction.
+	AnnotationEnabled = Group + "/enabled"
+
+	// AnnotationDeadline bounds how long an eviction of the pod may be put off, as a Go duration ("90s"). Set by users; read
+	// at eviction. Default DefaultDeadline; past it the pod goes without a checkpoint.
+	AnnotationDeadline = Group + "/deadline"
+
+	// AnnotationMaxFreeze bounds how long the pod's processes may stand still before the checkpoint is durable, as a Go
+	// duration. Set by users; read by the webhook when it makes the PodCheckpoint. Default DefaultMaxFreeze.
+	AnnotationMaxFreeze = Group + "/max-freeze"
+
+	// AnnotationInject, "false", turns off everything that the webhook changes in an opted-in pod to make its processes
+	// checkpointable (environment, seccomp profile). Set by users; read at CREATE.
+	AnnotationInject = Group + "/inject"
+
+	// LabelExclude, "true" on a namespace, keeps Cryopod's webhooks away from all of its pods. Set by cluster
+	// administrators; read by the API server (namespaceSelector).
+	LabelExclude = Group + "/exclude"
+)
+
+// What Cryopod writes on pods. The webhook removes any of these that a user wrote: they cannot be forged.
+const (
+	// LabelEnabled mirrors AnnotationEnabled, so that watches can select opted-in pods. Set by the webhook at CREATE.
+	LabelEnabled = Group + "/enabled"
+
+	// AnnotationRestoreFrom names the PodCheckpoint that a pod starts from. Set by the webhook when it claims one;
+	// read by the controllers, the scheduler and the agent; never changed after admission.
+	AnnotationRestoreFrom = Group + "/restore-from"
+
+	// LabelRestoring, "true", marks a pod that was admitted with AnnotationRestoreFrom, so that watches can select it.
+	// Set by the webhook; never changed after admission.
+	LabelRestoring = Group + "/restoring"
+
+	// AnnotationClaim is the claim's ID (status.claim.id of the PodCheckpoint). A pod whose ID is not that of the
+	// PodCheckpoint must not run from it. Set by the webhook; read by the controller that binds the claim.
+	AnnotationClaim = Group + "/claim"
+
+	// AnnotationTemplateHash is match.TemplateHash of the pod as its owner made it, before any change of ours. Set by the
+	// webhook at CREATE; read when a PodCheckpoint is made and when one is claimed.
+	AnnotationTemplateHash = Group + "/template-hash"
+
+	// AnnotationBaseImages is a JSON object, container name to the image that its owner wrote, of each container whose image
+	// was swapped. Set by the webhook with AnnotationRestoreFrom; read for the fall-back and for a second checkpoint.
+	AnnotationBaseImages = Group + "/base-images"
+
+	// AnnotationFellBack tells why the pod was started cold from its base images after its restore failed. Set by the
+	// controller together with the images, once; read by people and by the controller.
+	AnnotationFellBack = Group + "/fell-back"
+)
+
+// What Cryopod writes on its own objects.
+const (
+	// LabelOwnerUID is the UID of the controller that owned the checkpointed pod, for the look-up at CREATE of its
+	// replacement. Set by the webhook when it makes the PodCheckpoint.
+	LabelOwnerUID = Group + "/owner-uid"
+
+	// LabelPodUID is the UID of the checkpointed pod. Set by the webhook when it makes the PodCheckpoint.
+	LabelPodUID = Group + "/pod-uid"
+)
+
+// SchedulerName is the scheduler profile with the plugin CheckpointLocality.
+const SchedulerName = "cryopod-scheduler"
+
+// RestoreMethodImage is the restore method in which the pod's image is swapped for its checkpoint image and the
+// container runtime restores on create.
+const RestoreMethodImage = "image"
