@@ -62,6 +62,7 @@ const (
 
 // PodCheckpointSpec says which pod to save, and how. It never changes.
 // +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec is immutable; make a new PodCheckpoint"
+// +kubebuilder:validation:XValidation:rule="size(self.podUID) >= 1 && size(self.podUID) <= 64",message="podUID must have 1 to 64 characters"
 type PodCheckpointSpec struct {
 	// PodName is the pod's name, in the PodCheckpoint's own namespace.
 	// +kubebuilder:validation:MinLength=1
@@ -69,8 +70,6 @@ type PodCheckpointSpec struct {
 	PodName string `json:"podName"`
 
 	// PodUID is the UID of the very pod that is meant: a later one of the same name is never touched.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=64
 	PodUID types.UID `json:"podUID"`
 
 	// NodeName is the node that the pod runs on; its agent acts.
