@@ -87,7 +87,7 @@ func containersOf(in []corev1.Container, base map[string]string) []container {
 		out = append(out, container{
 			Name: c.Name, Image: image, Command: c.Command, Args: c.Args, WorkingDir: c.WorkingDir,
 			Ports: c.Ports, EnvFrom: c.EnvFrom, Env: withoutInjected(c.Env), Mounts: withoutServiceAccount(c.VolumeMounts),
-			Devices: c.VolumeDevices, SecurityContext: c.SecurityContext,
+			Devices: c.VolumeDevices, SecurityContext: withoutSeccomp(c.SecurityContext),
 		})
 	}
 	// Injectors of sidecars differ in where they put theirs; a name occurs once.
@@ -97,6 +97,18 @@ func containersOf(in []corev1.Container, base map[string]string) []container {
 
 func withoutInjected(env []corev1.EnvVar) []corev1.EnvVar {
 	return slices.DeleteFunc(slices.Clone(env), inject.IsInjectedEnv)
+}
+
+func withoutSeccomp(sc *corev1.SecurityContext) *corev1.SecurityContext {
+	if sc == nil || !inject.IsInjectedSeccomp(sc.SeccompProfile) {
+		return sc
+	}
+	out := sc.DeepCopy()
+	out.SeccompProfile = nil
+	if *out == (corev1.SecurityContext{}) {
+		return nil
+	}
+	return out
 }
 
 func withoutServiceAccount(mounts []corev1.VolumeMount) []corev1.VolumeMount {
