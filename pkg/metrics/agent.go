@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import "time"
+
+var (
+	selfTests = counter(SubsystemAgent, "self_tests_total",
+		"Self-tests of a restore method on this node.", "method", "result")
+	selfTestPassed = gauge(SubsystemAgent, "self_test_passed_timestamp_seconds",
+		"When the restore method last passed its self-test, in seconds since 1970; 0 when its last self-test failed.", "method")
+	thaws = counter(SubsystemAgent, "thaws_total",
+		"Pods that were thawed on this node, by the cause.", "cause")
+	agentErrors = counter(SubsystemAgent, "errors_total",
+		"Failed steps of the agent, by the step.", "step")
+)
+
+// CountSelfTest counts a self-test of a restore method that ended at now.
+func CountSelfTest(method string, passed bool, now time.Time) {
+	if !passed {
+		selfTests.WithLabelValues(method, "failed").Inc()
+		selfTestPassed.WithLabelValues(method).Set(0)
+		return
+	}
+	selfTests.WithLabelValues(method, "passed").Inc()
+	selfTestPassed.WithLabelValues(method).Set(float64(now.Unix()))
+}
+
+// ThawCause says why a pod was thawed.
+type ThawCause string
+
+// The causes of thaws.
+const (
+	// ThawFailed: the checkpoint failed.
+	ThawFailed ThawCause = "failed"
+	// ThawReleased: nobody deleted the pod while the fence stood.
+	ThawReleased ThawCause = "released"
+	// ThawOrphaned: the pod was frozen without a PodCheckpoint that is under way.
+	ThawOrphaned ThawCause = "orphaned"
+)
+
+// CountThaw counts a pod that was thawed.
+func CountThaw(cause ThawCause) {
+	thaws.WithLabelValues(string(cause)).Inc()
+}
+
+// AgentStep is a step of the agent that can fail.
+type AgentStep string
+
+// The steps of the agent.
+const (
+	StepFreeze  AgentStep = "freeze"
+	StepDump    AgentStep = "dump"
+	StepExport  AgentStep = "export"
+	StepThaw    AgentStep = "thaw"
+	StepClean   AgentStep = "clean"
+	StepProfile AgentStep = "profile"
+)
+
+// CountAgentError counts a failed step of the agent.
+func CountAgentError(step AgentStep) {
+	agentErrors.WithLabelValues(string(step)).Inc()
+}
