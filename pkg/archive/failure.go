@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package archive
+
+import (
+	"bufio"
+	"io"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+const (
+	// maxFailure bounds what Failure returns, in bytes: it goes into events and conditions.
+	maxFailure = 300
+	// maxLogBytes bounds what Failure reads.
+	maxLogBytes = 64 << 20
+)
+
+// criuError matches an error line of CRIU's log: "(00.012345) Error (criu/sk-inet.c:191): inet: Unsupported proto 262".
+var criuError = regexp.MustCompile(`^(?:\(\d+\.\d+\)\s*)?(?:\d+:\s*)?Error \([^)]*\):\s*(.+)$`)
+
+// consequences are error lines that only say that something failed, never why.
+var consequences = []string{"Dumping FAILED", "Restoring FAILED", "Unlock network failed"}
+
+// Failure returns the line of a CRIU log (dump.log, restore.log) that tells why CRIU gave up: the message of the first error that
+// is not a mere consequence, as one printable line of at most 300 bytes. It returns "" where there is none, and never fails:
+// a log that can't be read tells nothing.
+func Failure(log io.Reader) string {
+	var consequence string
+	lines := bufio.NewReaderSize(io.LimitReader(log, maxLogBytes), 64<<10)
+	for {
+		line, cut, err := lines.ReadLine()
+		if err != nil {
+			return consequence
+		}
+		if match := criuError.FindSubmatch(line); match != nil {
+			message := printable(string(match[1]))
+			if !isConsequence(message) {
+				return message
+			}
+			if consequence == "" {
+				consequence = message
+			}
+		}
+		for cut && err == nil {
+			_, cut, err = lines.ReadLine()
+		}
+	}
+}
+
+func isConsequence(message string) bool {
+	for _, c := range consequences {
+		if strings.HasPrefix(message, c) {
+			return true
+		}
+	}
+	return false
+}
+
+func printable(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.TrimRight(strings.TrimSpace(s), ".")
+	if len(s) > maxFailure {
+		s = strings.ToValidUTF8(s[:maxFailure], "")
+	}
+	return s
+}
