@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/source"
 )
 
 // Bits of a capability set (linux/capability.h).
@@ -39,7 +41,7 @@ func Preflight() error {
 		Root: os.DirFS("/"),
 		HasCommand: func(name string) bool {
 			if name == "go" {
-				return goCommand() != ""
+				return source.Go() != ""
 			}
 			_, err := exec.LookPath(name)
 			return err == nil

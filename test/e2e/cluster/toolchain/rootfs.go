@@ -43,9 +43,6 @@ func (r nodeRoot) ensure(ctx context.Context, store *cache.Cache, log *progress.
 		if err := debian.Bootstrap(ctx, dir, r.packages...); err != nil {
 			return err
 		}
-		if err := debian.Clean(dir); err != nil {
-			return err
-		}
 		if !r.preload {
 			return nil
 		}

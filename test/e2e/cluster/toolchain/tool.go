@@ -15,6 +15,7 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/cache"
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/debian"
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/progress"
+	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/source"
 )
 
 const (
@@ -101,17 +102,17 @@ func (t tool) arguments(dir string) []string {
 type builder struct {
 	store *cache.Cache
 	log   *progress.Log
-	// source is the folder with the tools' modules.
-	source string
+	// modules is the folder with the tools' modules.
+	modules string
 }
 
 // entry names what t builds to: another module, other flags or another Go make another entry.
 func (b builder) entry(t tool) (cache.Entry, error) {
-	module, err := cache.TreeKey(filepath.Join(b.source, t.module))
+	module, err := cache.TreeKey(filepath.Join(b.modules, t.module))
 	if err != nil {
 		return cache.Entry{}, err
 	}
-	key := cache.NewKey(append(t.arguments(""), module.String(), goVersion())...)
+	key := cache.NewKey(append(t.arguments(""), module.String(), source.GoVersion())...)
 	return cache.Entry{Kind: t.kind, Version: t.version, Key: key}, nil
 }
 
@@ -121,8 +122,8 @@ func (b builder) ensure(ctx context.Context, t tool) (string, error) {
 		return "", err
 	}
 	return ensureEntry(ctx, b.store, b.log, entry, func(ctx context.Context, dir string) error {
-		cmd := exec.CommandContext(ctx, goCommand(), t.arguments(dir)...)
-		cmd.Dir = filepath.Join(b.source, t.module)
+		cmd := exec.CommandContext(ctx, source.Go(), t.arguments(dir)...)
+		cmd.Dir = filepath.Join(b.modules, t.module)
 		// A workspace or flags of whoever runs this must not change what is built.
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -18,6 +18,7 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/cache"
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/debian"
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/progress"
+	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/source"
 )
 
 // DefaultContainerd is the containerd that nodes run unless told otherwise.
@@ -60,7 +61,7 @@ func Ensure(ctx context.Context, o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	source, err := sourceRoot()
+	checkout, err := source.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func Ensure(ctx context.Context, o Options) (*Set, error) {
 		return nil, err
 	}
 
-	builder := builder{store: store, log: log, source: filepath.Join(source, "hack", "tools")}
+	builder := builder{store: store, log: log, modules: filepath.Join(checkout, "hack", "tools")}
 	root := nodeRoot{packages: nodePackages, preload: withheld}
 	paths := make(map[string]string, len(tools))
 	var rootPath string

@@ -19,7 +19,7 @@ const Suite = "forky"
 // bootstrapScript is a debootstrap script that also installs Suite. Older debootstraps have none of that name.
 const bootstrapScript = "/usr/share/debootstrap/scripts/sid"
 
-// Bootstrap installs a minimal Debian with the given packages into dir, which is empty or absent.
+// Bootstrap installs a minimal Debian with the given packages into dir, which is empty or absent, and cleans it.
 func Bootstrap(ctx context.Context, dir string, packages ...string) error {
 	mirror, err := Mirror(ctx)
 	if err != nil {
@@ -33,11 +33,20 @@ func Bootstrap(ctx context.Context, dir string, packages ...string) error {
 	if _, err := Run(Isolated(ctx, "debootstrap", args...)); err != nil {
 		return fmt.Errorf("installing Debian %s: %w", Suite, err)
 	}
+	if err := Clean(dir); err != nil {
+		return err
+	}
+	// These two belong to one machine each.
+	for _, name := range []string{"etc/machine-id", "etc/resolv.conf"} {
+		if err := writeEmpty(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// Clean removes what apt, dpkg and debootstrap keep for later installations or write as logs, and so also the mirror's
-// address.
+// Clean removes documentation and what apt, dpkg and debootstrap keep for later installations or write as logs, and so
+// also the mirror's address.
 func Clean(root string) error {
 	for _, pattern := range []string{
 		"var/cache/apt/*", "var/cache/debconf/*-old", "var/cache/ldconfig/*", "var/lib/apt/lists/*", "var/lib/dpkg/*-old",
@@ -54,19 +63,15 @@ func Clean(root string) error {
 			}
 		}
 	}
-	return writeEmpty(root, "etc/machine-id", "etc/resolv.conf")
+	return nil
 }
 
-// writeEmpty leaves files empty that installing filled with what belongs to one machine.
-func writeEmpty(root string, names ...string) error {
-	for _, name := range names {
-		path := filepath.Join(root, name)
-		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
-			return fmt.Errorf("emptying %q: %w", name, err)
-		}
-		if err := os.WriteFile(path, nil, 0o644); err != nil {
-			return fmt.Errorf("emptying %q: %w", name, err)
-		}
+func writeEmpty(path string) error {
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("emptying %q: %w", path, err)
+	}
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		return fmt.Errorf("emptying %q: %w", path, err)
 	}
 	return nil
 }

@@ -12,21 +12,39 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 )
+
+// SourceDate is the date of whatever is built here, so that it does not differ with the day.
+var SourceDate = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 // tailLines is how much of a failed command's output an error quotes.
 const tailLines = 15
 
-// environment is what commands that install packages run with: quiet, in no language, with a path that finds /usr/sbin.
-func environment() []string {
-	return append(os.Environ(),
-		"DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+// kept names the variables of this process that installing may need. All others stay outside: what is built must not
+// depend on who builds it.
+var kept = []string{"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "TMPDIR"}
+
+// Environment is what commands that install packages run with: quiet, in no language, with a path that finds /usr/sbin.
+func Environment() []string {
+	env := []string{
+		"DEBIAN_FRONTEND=noninteractive", "HOME=/root", "LC_ALL=C",
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		// Tools that write dates or compile byte code take this one instead of now.
+		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", SourceDate.Unix()),
+	}
+	for _, name := range kept {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
 }
 
 // command prepares a command whose failure is told by the end of its output.
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = environment()
+	cmd.Env = Environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }

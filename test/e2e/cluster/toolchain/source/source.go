@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package toolchain
+// Package source finds the repository that a test or tool belongs to, and the Go that builds from it.
+package source
 
 import (
 	"bytes"
@@ -17,9 +18,8 @@ const rootModule = "module github.com/cryopod/cryopod\n"
 // defaultGo is where Go's own archive is unpacked to, which sudo's path often lacks.
 const defaultGo = "/usr/local/go/bin/go"
 
-// sourceRoot finds the repository, whose hack/tools pins every tool: above the working directory, else where this very
-// file was compiled.
-func sourceRoot() (string, error) {
+// Root finds the repository: above the working directory, else where this very file was compiled.
+func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", fmt.Errorf("finding the working directory: %w", err)
@@ -50,8 +50,8 @@ func moduleAbove(dir string) (string, bool) {
 	}
 }
 
-// goCommand is the go command to build with, "" when there is none.
-func goCommand() string {
+// Go is the path of the go command to build with, "" when there is none.
+func Go() string {
 	if path, err := exec.LookPath("go"); err == nil {
 		return path
 	}
@@ -61,9 +61,9 @@ func goCommand() string {
 	return ""
 }
 
-// goVersion says which Go builds the tools. It reads the file that every Go tree has, as asking the command takes long.
-func goVersion() string {
-	path, err := filepath.EvalSymlinks(goCommand())
+// GoVersion says which Go that is. It reads the file that every Go tree has, as asking the command takes long.
+func GoVersion() string {
+	path, err := filepath.EvalSymlinks(Go())
 	if err != nil {
 		return ""
 	}
