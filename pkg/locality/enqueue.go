@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package locality
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
+
+// EventsToRegister returns what may make a refused pod schedulable: a node that fits it, and the pod's own fall-back to a cold
+// start. The third, a change of a NodeProfile or PodCheckpoint, comes through the plugin's own watch (see data).
+func (p *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
+	return []fwk.ClusterEventWithHint{
+		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add}, QueueingHintFn: p.nodeAdded},
+		{Event: fwk.ClusterEvent{Resource: fwk.TargetPod, ActionType: fwk.Update}, QueueingHintFn: podUpdated},
+	}, nil
+}
+
+func (p *Plugin) nodeAdded(_ klog.Logger, pod *corev1.Pod, _, newObj any) (fwk.QueueingHint, error) {
+	n, ok := newObj.(*corev1.Node)
+	if !ok {
+		return fwk.Queue, fmt.Errorf("reading a node's event: got %T", newObj)
+	}
+	if p.fits(pod, p.data.node(n.Name)) {
+		return fwk.Queue, nil
+	}
+	return fwk.QueueSkip, nil
+}
+
+func podUpdated(_ klog.Logger, _ *corev1.Pod, _, newObj any) (fwk.QueueingHint, error) {
+	pod, ok := newObj.(*corev1.Pod)
+	if !ok {
+		return fwk.Queue, fmt.Errorf("reading a pod's event: got %T", newObj)
+	}
+	if restoring(pod) {
+		return fwk.QueueSkip, nil
+	}
+	return fwk.Queue, nil
+}
+
+// nodeChanged wakes the pods that a node fits now.
+func (p *Plugin) nodeChanged(before, after *node) {
+	if after == nil || before != nil && before.abilities.equal(after.abilities) {
+		return
+	}
+	p.waiting.wake(klog.Background().WithValues("plugin", Name), func(pod *corev1.Pod) bool { return p.fits(pod, after) })
+}
+
+// checkpointChanged wakes the pod that restores from a checkpoint that became known, is over or was deleted.
+func (p *Plugin) checkpointChanged(before, after *checkpoint) {
+	c := after
+	if after == nil {
+		c = before
+	} else if before != nil && before.over() == after.over() {
+		return
+	}
+	p.waiting.wake(klog.Background().WithValues("plugin", Name), func(pod *corev1.Pod) bool {
+		return pod.Namespace == c.Namespace && pod.Annotations[v1alpha1.AnnotationRestoreFrom] == c.Name
+	})
+}
+
+// fits reports whether Filter would let the pod onto a node of that profile.
+func (p *Plugin) fits(pod *corev1.Pod, n *node) bool {
+	if !restoring(pod) {
+		return true
+	}
+	t, _ := p.target(p.checkpointOf(pod))
+	return t == nil || t.refuses(n) == nil
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package locality
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	fwk "k8s.io/kube-scheduler/framework"
+)
+
+// workKey is where PreScore leaves the *work for Score.
+const workKey fwk.StateKey = Name + "/work"
+
+// work is what has to be done on a node until the pod of the scheduling cycle runs there.
+type work struct {
+	// target is what the node has to offer, nil when anything will do.
+	target *target
+	// images have to be there.
+	images []image
+}
+
+// Clone returns the work itself: it never changes.
+func (w *work) Clone() fwk.StateData { return w }
+
+// PreScore skips Score for pods that are not opted in, and for those to which all nodes are the same.
+func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.Pod, _ []fwk.NodeInfo) *fwk.Status {
+	if !optedIn(pod) {
+		return fwk.NewStatus(fwk.Skip)
+	}
+	// Not only the feasible nodes: the one that has the image may be the one that is drained.
+	nodes, err := p.handle.SnapshotSharedLister().NodeInfos().List()
+	if err != nil {
+		return fwk.AsStatus(err)
+	}
+	w := &work{}
+	c := p.checkpointOf(pod)
+	if restoring(pod) {
+		w.target, _ = p.target(c)
+	}
+	w.images = resolve(needed(pod, c), p.data.images, nodes)
+	if w.target == nil && len(w.images) == 0 {
+		return fwk.NewStatus(fwk.Skip)
+	}
+	state.Write(workKey, w)
+	return nil
+}
