@@ -19,7 +19,8 @@ func Install(ctx context.Context, packages ...string) error {
 	if len(packages) == 0 {
 		return nil
 	}
-	install := append([]string{"install", "--yes", "--no-install-recommends"}, packages...)
+	// Another installation may be running; it ends some day.
+	install := append([]string{"--option", "DPkg::Lock::Timeout=120", "install", "--yes", "--no-install-recommends"}, packages...)
 	if _, err := Run(command(ctx, "apt-get", install...)); err == nil {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -21,6 +22,11 @@ const bootstrapScript = "/usr/share/debootstrap/scripts/sid"
 
 // Bootstrap installs a minimal Debian with the given packages into dir, which is empty or absent, and cleans it.
 func Bootstrap(ctx context.Context, dir string, packages ...string) error {
+	if _, err := exec.LookPath("debootstrap"); err != nil {
+		if err := Install(ctx, "debootstrap"); err != nil {
+			return err
+		}
+	}
 	mirror, err := Mirror(ctx)
 	if err != nil {
 		return err
