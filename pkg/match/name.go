@@ -28,3 +28,12 @@ func Name(pod *corev1.Pod, attempt int) string {
 	sum := sha256.Sum256([]byte(pod.UID))
 	return part + "-" + hex.EncodeToString(sum[:])[:nameDigits] + "-" + strconv.Itoa(attempt)
 }
+
+// Attempt is the attempt that Name put into the name, 0 for a name that it did not make.
+func Attempt(name string) int {
+	n, err := strconv.Atoi(name[strings.LastIndexByte(name, '-')+1:])
+	if err != nil || n < 1 {
+		return 0
+	}
+	return n
+}

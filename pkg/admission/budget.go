@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admission
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// maxDisrupted is how many evictions the API server lets run under one budget before its controller has seen any of them.
+const maxDisrupted = 2000
+
+// refusedByBudget tells whether the API server will refuse to evict the running pod whatever the webhook says: then it
+// must not be frozen for nothing. It follows the checks of Kubernetes 1.37, pkg/registry/core/pod/storage/eviction.go.
+func refusedByBudget(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget) bool {
+	var match []*policyv1.PodDisruptionBudget
+	for i := range budgets {
+		selector, err := metav1.LabelSelectorAsSelector(budgets[i].Spec.Selector)
+		if err == nil && budgets[i].Namespace == pod.Namespace && selector.Matches(labels.Set(pod.Labels)) {
+			match = append(match, &budgets[i])
+		}
+	}
+	switch len(match) {
+	case 0:
+		return false
+	case 1:
+	default:
+		return true
+	}
+	b := match[0]
+	if !isReady(pod) {
+		policy := b.Spec.UnhealthyPodEvictionPolicy
+		if policy != nil && *policy == policyv1.AlwaysAllow {
+			return false
+		}
+		if b.Status.CurrentHealthy >= b.Status.DesiredHealthy && b.Status.DesiredHealthy > 0 {
+			return false
+		}
+	}
+	return b.Status.ObservedGeneration < b.Generation || b.Status.DisruptionsAllowed <= 0 ||
+		len(b.Status.DisruptedPods) > maxDisrupted
+}
+
+func isReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/inject"
+	"github.com/cryopod/cryopod/pkg/match"
+)
+
+const (
+	// claimTimeout bounds how long a pod's CREATE waits for claims; the API server waits 10 s for the webhook.
+	claimTimeout = 7 * time.Second
+
+	// claimFresh is how long after a claim the same request may call the webhook again.
+	claimFresh = 30 * time.Second
+)
+
+// claim takes a checkpoint for the pod: of those that fit, the one that has been Ready for longest. Nil when there is none.
+//
+// Which checkpoints there are comes from the cache, and an owner without any costs no call. A checkpoint is made a second and
+// more before it is Ready and its pod goes, so that the cache has it when the replacement comes; should it not, the
+// replacement starts cold. Everything else about it may be newer than the cache, so each is read anew.
+func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod) (*v1alpha1.PodCheckpoint, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
+	candidates, err := h.candidates(ctx, pod)
+	if err != nil {
+		return nil, "", err
+	}
+	id := h.newID()
+	var failed error
+	for i := range candidates {
+		pc, err := h.claimOne(ctx, pod, client.ObjectKeyFromObject(&candidates[i]), id)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		if pc != nil {
+			checkpointClaimed(h.Events, pod, pc)
+			return pc, id, nil
+		}
+	}
+	return nil, "", failed
+}
+
+func (h *PodCreate) candidates(ctx context.Context, pod *corev1.Pod) ([]v1alpha1.PodCheckpoint, error) {
+	owner := match.OwnerOf(pod)
+	if owner == nil {
+		return nil, nil
+	}
+	var list v1alpha1.PodCheckpointList
+	err := h.Cached.List(ctx, &list, client.InNamespace(pod.Namespace),
+		client.MatchingLabels{v1alpha1.LabelOwnerUID: string(owner.UID)})
+	if err != nil {
+		return nil, fmt.Errorf("listing the PodCheckpoints of %s %q: %w", owner.Kind, owner.Name, err)
+	}
+	open := slices.DeleteFunc(list.Items, func(pc v1alpha1.PodCheckpoint) bool { return pc.Status.Phase.Final() })
+	slices.SortFunc(open, func(a, b v1alpha1.PodCheckpoint) int {
+		if r := rank(&a) - rank(&b); r != 0 {
+			return r
+		}
+		return readyTime(&a).Compare(readyTime(&b))
+	})
+	return open, nil
+}
+
+// rank puts those first that the cache has as Ready already, and those last that are taken.
+func rank(pc *v1alpha1.PodCheckpoint) int {
+	switch pc.Status.Phase {
+	case v1alpha1.PhaseReady:
+		return 0
+	case v1alpha1.PhaseClaimed:
+		return 2
+	}
+	return 1
+}
+
+// claimOne tries one checkpoint, twice when another writer comes between. Nil when it is not for this pod.
+func (h *PodCreate) claimOne(ctx context.Context, pod *corev1.Pod, key client.ObjectKey, id string) (
+	*v1alpha1.PodCheckpoint, error,
+) {
+	for range 2 {
+		var pc v1alpha1.PodCheckpoint
+		if err := h.Live.Get(ctx, key, &pc); err != nil {
+			return nil, client.IgnoreNotFound(err)
+		}
+		if fits, _ := match.Replaces(pod, &pc); !fits || !inject.Restorable(pod, &pc) {
+			return nil, nil
+		}
+		gone, err := h.sourceGone(ctx, &pc)
+		if err != nil || !gone {
+			return nil, err
+		}
+		now := h.Clock.Now()
+		enter(&pc, v1alpha1.PhaseClaimed, now, "claimed for the pod's replacement")
+		pc.Status.Claim = &v1alpha1.Claim{ID: id, PodName: pod.Name, Time: metav1.NewMicroTime(now)}
+		err = h.Writer.Status().Update(ctx, &pc)
+		if err == nil {
+			return &pc, nil
+		}
+		if !apierrors.IsConflict(err) {
+			return nil, fmt.Errorf("claiming PodCheckpoint %q: %w", key.Name, err)
+		}
+	}
+	return nil, nil
+}
+
+// sourceGone tells whether the checkpointed pod is gone or on its way: only then may another process go on from its state.
+func (h *PodCreate) sourceGone(ctx context.Context, pc *v1alpha1.PodCheckpoint) (bool, error) {
+	var source corev1.Pod
+	err := h.Live.Get(ctx, client.ObjectKey{Namespace: pc.Namespace, Name: pc.Spec.PodName}, &source)
+	switch {
+	case apierrors.IsNotFound(err):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("reading the checkpointed pod %q: %w", pc.Spec.PodName, err)
+	}
+	return source.UID != pc.Spec.PodUID || source.DeletionTimestamp != nil, nil
+}
+
+// ownClaim is the claim that the pod carries if an earlier call of the same request made it: the API server calls again when
+// another webhook has changed the pod. A claim that a user wrote names no checkpoint that is claimed just now and not yet bound.
+func (h *PodCreate) ownClaim(ctx context.Context, pod *corev1.Pod) (*v1alpha1.PodCheckpoint, string, error) {
+	name, id := pod.Annotations[v1alpha1.AnnotationRestoreFrom], pod.Annotations[v1alpha1.AnnotationClaim]
+	if name == "" || id == "" {
+		return nil, "", nil
+	}
+	var pc v1alpha1.PodCheckpoint
+	if err := h.Live.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: name}, &pc); err != nil {
+		return nil, "", client.IgnoreNotFound(err)
+	}
+	claim, owner := pc.Status.Claim, match.OwnerOf(pod)
+	ours := pc.Status.Phase == v1alpha1.PhaseClaimed && claim != nil && claim.ID == id && claim.PodUID == "" &&
+		claim.PodName == pod.Name && h.Clock.Since(claim.Time.Time) < claimFresh &&
+		owner != nil && pc.Status.Owner != nil && *owner == *pc.Status.Owner
+	if !ours {
+		return nil, "", nil
+	}
+	return &pc, id, nil
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admission
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/inject"
+	"github.com/cryopod/cryopod/pkg/match"
+	"github.com/cryopod/cryopod/pkg/metrics"
+)
+
+// newCampaign is how long after the deadline of its last checkpoint an eviction of a pod counts as a new one. Until then it is the
+// old one, tried again, and its time is up.
+const newCampaign = time.Minute
+
+// Action is what to do about an eviction.
+type Action string
+
+// The actions. After the first three the request is answered.
+const (
+	// Allow lets the eviction through as it came.
+	Allow Action = "Allow"
+	// AllowSaved lets it through with the pod's UID as precondition and a grace period of 1 s.
+	AllowSaved Action = "AllowSaved"
+	// PutOff denies it with 429: the client comes again.
+	PutOff Action = "PutOff"
+	// Begin makes the PodCheckpoint of Decision.Attempt.
+	Begin Action = "Begin"
+	// GiveUp writes Failed into Decision.Checkpoint, whose agent is away.
+	GiveUp Action = "GiveUp"
+	// Wait holds the request until Decision.Checkpoint changes or Decision.Until has come.
+	Wait Action = "Wait"
+)
+
+// Case is everything that the answer to an eviction depends on.
+type Case struct {
+	// Pod is the pod as the API server has it.
+	Pod *corev1.Pod
+	// Delete are the eviction's deleteOptions, nil when it has none.
+	Delete *metav1.DeleteOptions
+	// DryRun is whether the request itself is a dry run.
+	DryRun bool
+	// Checkpoints are the PodCheckpoints of the pod's UID, in any order.
+	Checkpoints []*v1alpha1.PodCheckpoint
+	// Profile is that of the pod's node, nil when there is none.
+	Profile *v1alpha1.NodeProfile
+	// Budgets are the PodDisruptionBudgets of the namespace.
+	Budgets []policyv1.PodDisruptionBudget
+	// Now is the time.
+	Now time.Time
+	// HoldUntil is until when this request may be held.
+	HoldUntil time.Time
+	// PickupTimeout and MaxAttempts are those of Options.
+	PickupTimeout time.Duration
+	MaxAttempts   int
+}
+
+// Decision is what to do next about an eviction.
+type Decision struct {
+	Action Action
+	// Outcome is how the answer is counted; empty where the action gives none.
+	Outcome metrics.EvictionDecision
+	// Why is a clause for people. An eviction allowed without a checkpoint has one wherever the owner expected a checkpoint.
+	Why string
+	// Attempt and Deadline are those of the PodCheckpoint to make.
+	Attempt  int
+	Deadline time.Time
+	// Checkpoint is the one to wait for or to give up.
+	Checkpoint *v1alpha1.PodCheckpoint
+	// Until is when to decide anew at the latest.
+	Until time.Time
+}
+
+// Decide says what to do next about an eviction.
+func Decide(c Case) Decision {
+	switch {
+	case c.DryRun || c.Delete != nil && len(c.Delete.DryRun) > 0:
+		return Decision{Action: Allow, Outcome: metrics.EvictionDryRun}
+	case !inject.Enabled(c.Pod), over(c.Pod), otherPod(c.Pod, c.Delete):
+		return Decision{Action: Allow, Outcome: metrics.EvictionUntouched}
+	}
+	cur := current(c.Checkpoints, c.Now)
+	if cur == nil {
+		return begin(c, c.Now.Add(deadline(c.Pod)))
+	}
+	limit := deadlineOf(cur)
+	switch cur.Status.Phase {
+	case v1alpha1.PhaseReady, v1alpha1.PhaseClaimed, v1alpha1.PhaseRestored:
+		return Decision{Action: AllowSaved, Outcome: metrics.EvictionSaved, Checkpoint: cur}
+	case v1alpha1.PhaseFailed:
+		return cold(c, metrics.EvictionCold, cmp.Or(cur.Status.Message, "the checkpoint failed"))
+	case v1alpha1.PhaseReleased, v1alpha1.PhaseExpired:
+		switch {
+		case !c.Now.Before(limit):
+			return cold(c, metrics.EvictionLate, "the pod was not deleted in time after its checkpoint, and the deadline is over")
+		case attempts(c.Checkpoints, cur) >= c.MaxAttempts:
+			return cold(c, metrics.EvictionCold,
+				fmt.Sprintf("the pod was not deleted in time after any of %d checkpoints", c.MaxAttempts))
+		}
+		return begin(c, limit)
+	}
+	return underway(c, cur, limit)
+}
+
+// underway decides while the checkpoint is being made.
+func underway(c Case, cur *v1alpha1.PodCheckpoint, limit time.Time) Decision {
+	until := limit
+	pending := cur.Status.Phase == "" || cur.Status.Phase == v1alpha1.PhasePending
+	if pending {
+		pickup := cur.CreationTimestamp.Add(c.PickupTimeout)
+		if !c.Now.Before(pickup) && c.Now.Before(limit) {
+			return Decision{Action: GiveUp, Checkpoint: cur,
+				Why: fmt.Sprintf("the agent of the node %q did not answer within %s", cur.Spec.NodeName, c.PickupTimeout)}
+		}
+		until = earlier(until, pickup)
+	}
+	switch {
+	case !c.Now.Before(limit):
+		return cold(c, metrics.EvictionLate, "the checkpoint was not ready before the deadline")
+	case !c.Now.Before(c.HoldUntil):
+		return Decision{Action: PutOff, Outcome: metrics.EvictionPutOff, Checkpoint: cur, Until: limit}
+	}
+	return Decision{Action: Wait, Checkpoint: cur, Until: earlier(until, c.HoldUntil)}
+}
+
+// begin decides where there is no checkpoint to go on with.
+func begin(c Case, limit time.Time) Decision {
+	if why := notNow(c.Pod, c.Profile); why != "" {
+		return cold(c, metrics.EvictionUntouched, why)
+	}
+	if refusedByBudget(c.Pod, c.Budgets) {
+		return Decision{Action: Allow, Outcome: metrics.EvictionBudget}
+	}
+	last := 0
+	for _, pc := range c.Checkpoints {
+		last = max(last, match.Attempt(pc.Name))
+	}
+	return Decision{Action: Begin, Attempt: last + 1, Deadline: limit}
+}
+
+// cold lets the eviction through without a checkpoint, and says nothing where a budget keeps the pod in place anyway.
+func cold(c Case, outcome metrics.EvictionDecision, why string) Decision {
+	if refusedByBudget(c.Pod, c.Budgets) {
+		return Decision{Action: Allow, Outcome: metrics.EvictionBudget}
+	}
+	return Decision{Action: Allow, Outcome: outcome, Why: why}
+}
+
+// over tells whether nothing of the pod is left to save, or nothing runs yet. The API server deletes such pods without asking
+// a budget.
+func over(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp != nil || pod.Spec.NodeName == "" || pod.Status.Phase != corev1.PodRunning
+}
+
+// otherPod tells whether the eviction means another pod of that name: the API server refuses it.
+func otherPod(pod *corev1.Pod, d *metav1.DeleteOptions) bool {
+	return d != nil && d.Preconditions != nil && d.Preconditions.UID != nil && *d.Preconditions.UID != pod.UID
+}
+
+// current is the checkpoint that this eviction goes on with: the latest that keeps its pod frozen, as only such a one may lead
+// to the pod's end. Nil when there is none or when it belongs to an eviction of long ago.
+func current(all []*v1alpha1.PodCheckpoint, now time.Time) *v1alpha1.PodCheckpoint {
+	var cur *v1alpha1.PodCheckpoint
+	for _, pc := range all {
+		if pc.Spec.Fence && (cur == nil || match.Attempt(pc.Name) > match.Attempt(cur.Name)) {
+			cur = pc
+		}
+	}
+	if cur != nil && cur.Status.Phase.Final() && !now.Before(deadlineOf(cur).Add(newCampaign)) {
+		return nil
+	}
+	return cur
+}
+
+// attempts is how many checkpoints were made for the same eviction as cur: they share its deadline.
+func attempts(all []*v1alpha1.PodCheckpoint, cur *v1alpha1.PodCheckpoint) int {
+	return len(slices.DeleteFunc(slices.Clone(all), func(pc *v1alpha1.PodCheckpoint) bool {
+		return !pc.Spec.Fence || !pc.Spec.Deadline.Equal(cur.Spec.Deadline)
+	}))
+}
+
+// deadlineOf is the checkpoint's deadline; one made by hand may have none, and counts as if it had the usual one.
+func deadlineOf(pc *v1alpha1.PodCheckpoint) time.Time {
+	if pc.Spec.Deadline != nil {
+		return pc.Spec.Deadline.Time
+	}
+	return pc.CreationTimestamp.Add(v1alpha1.DefaultDeadline)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admission
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
+
+// maxWhy keeps an event's note below the API's 1024 characters, and a warning's readable.
+const maxWhy = 600
+
+func checkpointStarted(r Recorder, pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) {
+	r.Eventf(pod, pc, corev1.EventTypeNormal, "CheckpointStarted", "Checkpoint",
+		"Saving the pod before its eviction; it goes by %s, with its checkpoint or without",
+		deadlineOf(pc).UTC().Format(time.RFC3339))
+}
+
+func evictedCold(r Recorder, pod *corev1.Pod, why string) {
+	const note = "No checkpoint: %s; evicting without it, the replacement starts cold"
+	r.Eventf(pod, nil, corev1.EventTypeWarning, "EvictedCold", "Evict", note, cut(why))
+	if owner := ownerReference(pod); owner != nil {
+		r.Eventf(owner, pod, corev1.EventTypeWarning, "EvictedCold", "Evict", "Pod "+pod.Name+": "+note, cut(why))
+	}
+}
+
+func notCheckpointable(r Recorder, pod *corev1.Pod, why string) {
+	r.Eventf(pod, nil, corev1.EventTypeWarning, "NotCheckpointable", "Evict",
+		"The pod can't be checkpointed: %s; evicting without a checkpoint", cut(why))
+}
+
+func checkpointClaimed(r Recorder, pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) {
+	const note = "Pod %s is replaced by one that starts from its checkpoint; waiting for it to be restored"
+	r.Eventf(pc, nil, corev1.EventTypeNormal, "CheckpointClaimed", "Claim", note, pc.Spec.PodName)
+	if owner := ownerReference(pod); owner != nil {
+		r.Eventf(owner, pc, corev1.EventTypeNormal, "CheckpointClaimed", "Claim", note, pc.Spec.PodName)
+	}
+}
+
+// ownerReference is the pod's controller as the subject of an event, nil when it has none.
+func ownerReference(pod *corev1.Pod) runtime.Object {
+	ref := metav1.GetControllerOfNoCopy(pod)
+	if ref == nil {
+		return nil
+	}
+	return &corev1.ObjectReference{
+		APIVersion: ref.APIVersion, Kind: ref.Kind, Name: ref.Name, UID: ref.UID, Namespace: pod.Namespace,
+	}
+}
+
+func cut(text string) string {
+	if len(text) <= maxWhy {
+		return text
+	}
+	return text[:maxWhy] + "…"
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package admission answers the API server's calls about pods and evictions: it opts pods in, lets replacements start from
+// checkpoints, and puts evictions off until the pod is saved. The handlers gather what the decisions need and carry them out;
+// the decisions themselves are pure.
+package admission
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// The defaults of Options.
+const (
+	// DefaultHold stays below the 30 s that the API server gives a webhook at most.
+	DefaultHold          = 20 * time.Second
+	DefaultMaxHolds      = 64
+	DefaultPickupTimeout = 10 * time.Second
+	DefaultMaxAttempts   = 3
+)
+
+// Options bound what the webhooks do. The zero value of each field means its default.
+type Options struct {
+	// Hold is how long one eviction request is held while a checkpoint is being made, before it is answered with 429.
+	Hold time.Duration
+	// MaxHolds is how many requests one replica holds at a time; further ones get their 429 at once. A held request occupies a
+	// seat in the API server's own queue.
+	MaxHolds int
+	// PickupTimeout is how long a PodCheckpoint may be Pending before the agent of the node is taken to be away.
+	PickupTimeout time.Duration
+	// MaxAttempts is how often a pod is frozen for one eviction before it goes without a checkpoint.
+	MaxAttempts int
+	// SchedulerReady tells whether Cryopod's scheduler runs. Nil means that it does not.
+	SchedulerReady func(context.Context) bool
+}
+
+func (o Options) withDefaults() Options {
+	if o.Hold <= 0 {
+		o.Hold = DefaultHold
+	}
+	if o.MaxHolds <= 0 {
+		o.MaxHolds = DefaultMaxHolds
+	}
+	if o.PickupTimeout <= 0 {
+		o.PickupTimeout = DefaultPickupTimeout
+	}
+	if o.MaxAttempts <= 0 {
+		o.MaxAttempts = DefaultMaxAttempts
+	}
+	if o.SchedulerReady == nil {
+		o.SchedulerReady = func(context.Context) bool { return false }
+	}
+	return o
+}
+
+// Writer makes PodCheckpoints and writes their status.
+type Writer interface {
+	Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error
+	Status() client.SubResourceWriter
+}
+
+// Recorder records events; events.EventRecorder of client-go is one.
+type Recorder interface {
+	Eventf(regarding, related runtime.Object, eventtype, reason, action, note string, args ...any)
+}
+
+// Dependencies are what both handlers work with. All of them may be used from many goroutines at once.
+type Dependencies struct {
+	// Live reads from the API server.
+	Live client.Reader
+	// Cached reads PodCheckpoints from an informer, by namespace and label.
+	Cached client.Reader
+	// Writer makes and changes PodCheckpoints.
+	Writer Writer
+	// Events gets the events.
+	Events Recorder
+	// Clock tells the time.
+	Clock clock.Clock
+	// Changes tells when a PodCheckpoint has changed.
+	Changes *Waiter
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admission
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/cryopod/cryopod/pkg/inject"
+	"github.com/cryopod/cryopod/pkg/match"
+	"github.com/cryopod/cryopod/pkg/metrics"
+)
+
+// PodCreate answers CREATE of pods. Whatever fails on the way lets the pod through as it came.
+type PodCreate struct {
+	Dependencies
+	opts  Options
+	newID func() string
+}
+
+var _ admission.Handler = (*PodCreate)(nil)
+
+// NewPodCreate makes the handler. The function newID gives claims their IDs; they must not be guessable.
+func NewPodCreate(d Dependencies, o Options, newID func() string) *PodCreate {
+	return &PodCreate{Dependencies: d, opts: o.withDefaults(), newID: newID}
+}
+
+// Handle answers one request. A dry run claims nothing.
+func (h *PodCreate) Handle(ctx context.Context, req admission.Request) admission.Response {
+	var pod corev1.Pod
+	if err := json.Unmarshal(req.Object.Raw, &pod); err != nil {
+		logf.FromContext(ctx).Error(err, "Letting a pod through that can't be decoded")
+		metrics.CountPod(metrics.PodErrored)
+		return admission.Allowed("")
+	}
+	sent := pod.DeepCopy()
+	if pod.Namespace == "" {
+		pod.Namespace = req.Namespace
+		sent.Namespace = req.Namespace
+	}
+	out, outcome, warnings := h.mutate(ctx, &pod, req.DryRun != nil && *req.DryRun)
+	patches, err := podPatch(sent, out)
+	if err != nil {
+		logf.FromContext(ctx).Error(err, "Letting a pod through without its changes")
+		metrics.CountPod(metrics.PodErrored)
+		return admission.Allowed("")
+	}
+	if inject.Enabled(&pod) {
+		metrics.CountPod(outcome)
+	}
+	resp := admission.Allowed("")
+	resp.Patches = patches
+	return resp.WithWarnings(warnings...)
+}
+
+func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, dryRun bool) (
+	out *corev1.Pod, outcome metrics.PodOutcome, warnings []string,
+) {
+	log := logf.FromContext(ctx)
+	out = inject.Strip(pod)
+	if !inject.Enabled(pod) {
+		return out, metrics.PodUnchanged, nil
+	}
+	if why := never(pod); why != "" {
+		return out, metrics.PodUnchanged, []string{"the pod can't be checkpointed: " + why}
+	}
+	warnings = annotationWarnings(pod)
+	outcome = metrics.PodPrepared
+
+	pc, id, err := h.ownClaim(ctx, pod)
+	if err != nil {
+		log.Error(err, "Taking a claim for forged")
+	}
+	if pc != nil {
+		// The hash looks past the checkpoint's images only in a pod that is marked as restoring.
+		out = inject.Restore(out, pc, id)
+		outcome = metrics.PodRestoring
+	}
+	out = inject.OptIn(out, inject.Options{TemplateHash: match.TemplateHash(out), Scheduler: h.opts.SchedulerReady(ctx)})
+	if pc != nil || dryRun {
+		return out, outcome, warnings
+	}
+	if pc, id, err = h.claim(ctx, out); err != nil {
+		log.Error(err, "Starting a pod cold, its checkpoint could not be claimed")
+	}
+	if pc != nil {
+		return inject.Restore(out, pc, id), metrics.PodRestoring, warnings
+	}
+	return out, outcome, warnings
+}
+
+// podPatch is the difference between two pods, both as this version of the API types encodes them: fields that a newer API server
+// sent and these types lack are in neither, and so stay.
+func podPatch(from, to *corev1.Pod) ([]jsonpatch.Operation, error) {
+	a, err := json.Marshal(from)
+	if err != nil {
+		return nil, fmt.Errorf("encoding pod %q: %w", from.Name, err)
+	}
+	b, err := json.Marshal(to)
+	if err != nil {
+		return nil, fmt.Errorf("encoding pod %q: %w", to.Name, err)
+	}
+	patches, err := jsonpatch.CreatePatch(a, b)
+	if err != nil {
+		return nil, fmt.Errorf("comparing pod %q: %w", to.Name, err)
+	}
+	return patches, nil
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admission
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
+)
+
+// observe fills in what the decision about an opted-in pod needs. The cache tells which checkpoints there are; the latest is
+// read anew, as the cache may be behind. One that the cache lacks altogether is met when its name turns out to be taken.
+func (h *Eviction) observe(ctx context.Context, c *Case) error {
+	var list v1alpha1.PodCheckpointList
+	err := h.Cached.List(ctx, &list, client.InNamespace(c.Pod.Namespace),
+		client.MatchingLabels{v1alpha1.LabelPodUID: string(c.Pod.UID)})
+	if err != nil {
+		return fmt.Errorf("listing the PodCheckpoints of pod %q: %w", c.Pod.Name, err)
+	}
+	for i := range list.Items {
+		c.Checkpoints = append(c.Checkpoints, &list.Items[i])
+	}
+	if cur := current(c.Checkpoints, c.Now); cur != nil {
+		if err := h.refresh(ctx, c, cur); err != nil {
+			return err
+		}
+	}
+	var budgets policyv1.PodDisruptionBudgetList
+	if err := h.Live.List(ctx, &budgets, client.InNamespace(c.Pod.Namespace)); err != nil {
+		return fmt.Errorf("listing the PodDisruptionBudgets of namespace %q: %w", c.Pod.Namespace, err)
+	}
+	c.Budgets = budgets.Items
+	var profile v1alpha1.NodeProfile
+	err = h.Live.Get(ctx, client.ObjectKey{Name: c.Pod.Spec.NodeName}, &profile)
+	if err == nil {
+		c.Profile = &profile
+		return nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return fmt.Errorf("reading NodeProfile %q: %w", c.Pod.Spec.NodeName, err)
+	}
+	return nil
+}
+
+// refresh reads the checkpoint anew into the case.
+func (h *Eviction) refresh(ctx context.Context, c *Case, pc *v1alpha1.PodCheckpoint) error {
+	var live v1alpha1.PodCheckpoint
+	err := h.Live.Get(ctx, client.ObjectKeyFromObject(pc), &live)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("reading PodCheckpoint %q: %w", pc.Name, err)
+	}
+	c.Checkpoints = slices.DeleteFunc(c.Checkpoints, func(p *v1alpha1.PodCheckpoint) bool { return p.Name == pc.Name })
+	if err == nil && live.Spec.PodUID == c.Pod.UID {
+		c.Checkpoints = append(c.Checkpoints, &live)
+	}
+	return nil
+}
+
+// begin makes the PodCheckpoint, or takes the one that another replica has made.
+func (h *Eviction) begin(ctx context.Context, c *Case, d Decision) error {
+	pc := newCheckpoint(c.Pod, d)
+	err := h.Writer.Create(ctx, pc)
+	if apierrors.IsAlreadyExists(err) {
+		known := len(c.Checkpoints)
+		if err := h.refresh(ctx, c, pc); err != nil {
+			return err
+		}
+		if len(c.Checkpoints) == known {
+			return fmt.Errorf("the name %q is taken by a checkpoint of another pod", pc.Name)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.Checkpoints = append(c.Checkpoints, pc)
+	checkpointStarted(h.Events, c.Pod, pc)
+	return nil
+}
+
+// giveUp fails a checkpoint that its agent has not begun. An agent that begins it at this moment wins.
+func (h *Eviction) giveUp(ctx context.Context, c *Case, d Decision) error {
+	pc := d.Checkpoint.DeepCopy()
+	now := h.Clock.Now()
+	enter(pc, v1alpha1.PhaseFailed, now, d.Why)
+	meta.SetStatusCondition(&pc.Status.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "AgentAway", Message: d.Why,
+		LastTransitionTime: metav1.NewTime(now),
+	})
+	err := h.Writer.Status().Update(ctx, pc)
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return h.refresh(ctx, c, pc)
+	}
+	if err != nil {
+		return fmt.Errorf("failing PodCheckpoint %q: %w", pc.Name, err)
+	}
+	c.Checkpoints = slices.DeleteFunc(c.Checkpoints, func(p *v1alpha1.PodCheckpoint) bool { return p.Name == pc.Name })
+	c.Checkpoints = append(c.Checkpoints, pc)
+	return nil
+}
+
+func newCheckpoint(pod *corev1.Pod, d Decision) *v1alpha1.PodCheckpoint {
+	owner := metav1.GetControllerOfNoCopy(pod)
+	return &v1alpha1.PodCheckpoint{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: pod.Namespace,
+			Name:      match.Name(pod, d.Attempt),
+			Labels: map[string]string{
+				v1alpha1.LabelOwnerUID: string(owner.UID), v1alpha1.LabelPodUID: string(pod.UID),
+			},
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: owner.APIVersion, Kind: owner.Kind, Name: owner.Name, UID: owner.UID,
+			}},
+		},
+		Spec: v1alpha1.PodCheckpointSpec{
+			PodName: pod.Name, PodUID: pod.UID, NodeName: pod.Spec.NodeName, Reason: v1alpha1.ReasonEviction,
+			Deadline: ptr.To(metav1.NewTime(d.Deadline)), Fence: true,
+			FenceSeconds:     int32(v1alpha1.DefaultFence / time.Second),
+			MaxFreezeSeconds: int32(maxFreeze(pod) / time.Second),
+		},
+	}
+}
