@@ -41,7 +41,7 @@ func (d debianImages) base(ctx context.Context) (v1.Image, error) {
 			return err
 		}
 		return writeLayout(dir, func(blobs string) (v1.Image, error) {
-			layer, err := packTree(root, blobs)
+			layer, err := packTree(root, "", blobs)
 			if err != nil {
 				return nil, err
 			}
@@ -74,7 +74,11 @@ func (d debianImages) onTop(ctx context.Context, name string, r recipe) (v1.Imag
 	}
 	return d.ensure(ctx, entry, func(ctx context.Context, dir string) error {
 		work := filepath.Join(dir, "work")
-		upper, err := d.install(ctx, work, r.packages)
+		root, err := d.root(ctx)
+		if err != nil {
+			return err
+		}
+		upper, err := d.install(ctx, work, root, r)
 		if err != nil {
 			return err
 		}
@@ -82,7 +86,7 @@ func (d debianImages) onTop(ctx context.Context, name string, r recipe) (v1.Imag
 			if err := linkLayers(base, filepath.Join(d.baseLayout(), blobFolder), blobs); err != nil {
 				return nil, err
 			}
-			layer, err := packTree(upper, blobs)
+			layer, err := packTree(upper, root, blobs)
 			if err != nil {
 				return nil, err
 			}
@@ -100,12 +104,8 @@ func (d debianImages) baseLayout() string {
 	return path
 }
 
-// install installs packages over the base and returns the directory with what that changed.
-func (d debianImages) install(ctx context.Context, work string, packages []string) (string, error) {
-	root, err := d.root(ctx)
-	if err != nil {
-		return "", err
-	}
+// install installs r's packages over root and returns the directory with what that changed.
+func (d debianImages) install(ctx context.Context, work, root string, r recipe) (string, error) {
 	mirror, err := debian.Mirror(ctx)
 	if err != nil {
 		return "", err
@@ -113,11 +113,25 @@ func (d debianImages) install(ctx context.Context, work string, packages []strin
 	if err := os.Mkdir(work, 0o755); err != nil {
 		return "", fmt.Errorf("making overlay: %w", err)
 	}
-	args := append([]string{"-c", installScript, "install.sh", work, root, mirror, debian.Suite}, packages...)
+	args := append([]string{"-c", installScript, "install.sh", work, root, mirror, debian.Suite}, r.packages...)
 	if _, err := debian.Run(debian.Isolated(ctx, "/bin/sh", args...)); err != nil {
-		return "", fmt.Errorf("installing %v: %w", packages, err)
+		return "", fmt.Errorf("installing %v: %w", r.packages, err)
 	}
 	upper := filepath.Join(work, "upper")
+	for _, name := range r.remove {
+		if err := os.Remove(filepath.Join(upper, name)); err != nil {
+			return "", fmt.Errorf("leaving out %q: %w", name, err)
+		}
+	}
+	for name, content := range r.scripts {
+		// All of them are below folders that Debian has.
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(upper, name)), 0o755); err != nil {
+			return "", fmt.Errorf("adding %q: %w", name, err)
+		}
+		if err := os.WriteFile(filepath.Join(upper, name), []byte(content), 0o755); err != nil {
+			return "", fmt.Errorf("adding %q: %w", name, err)
+		}
+	}
 	return upper, debian.Clean(upper)
 }
 

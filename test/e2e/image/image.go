@@ -33,7 +33,7 @@ const (
 	Redis = "redis"
 	// Nginx serves port 80 with workers of the user www-data.
 	Nginx = "nginx"
-	// Java has a headless JRE, and ecj to compile sources.
+	// Java has a headless JRE, and a javac that compiles for it (ecj).
 	Java = "java"
 	// NodeJS has node.
 	NodeJS = "nodejs"

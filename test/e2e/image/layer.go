@@ -92,14 +92,15 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// packTree writes the files below root as a layer into the blobs folder of a layout, named by its digest.
-func packTree(root, blobs string) (*layer, error) {
+// packTree writes the files below root as a layer into the blobs folder of a layout, named by its digest. lower is as in
+// writeTree.
+func packTree(root, lower, blobs string) (*layer, error) {
 	file, err := os.CreateTemp(blobs, "layer-*")
 	if err != nil {
 		return nil, fmt.Errorf("making layer: %w", err)
 	}
 	defer file.Close()
-	made, err := pack(file, func(archive *tar.Writer) error { return writeTree(archive, root) })
+	made, err := pack(file, func(archive *tar.Writer) error { return writeTree(archive, root, lower) })
 	if err != nil {
 		return nil, err
 	}

@@ -33,14 +33,17 @@ const overlayOpaque = "trusted.overlay.opaque"
 type treeWriter struct {
 	archive *tar.Writer
 	root    string
+	// lower is what root was laid over, "" when it was nothing.
+	lower string
 	// links holds the first name of each file that has several.
 	links map[uint64]string
 }
 
 // writeTree archives what is below root in the order of its names, with all dates the same and without the contents of
-// /dev, which every container gets afresh.
-func writeTree(archive *tar.Writer, root string) error {
-	w := treeWriter{archive: archive, root: root, links: make(map[uint64]string)}
+// /dev, which every container gets afresh. lower is what root was laid over as an overlay's upper directory, "" when it
+// was not.
+func writeTree(archive *tar.Writer, root, lower string) error {
+	w := treeWriter{archive: archive, root: root, lower: lower, links: make(map[uint64]string)}
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -133,8 +136,12 @@ func (w treeWriter) header(name string, info fs.FileInfo, stat *syscall.Stat_t) 
 	return header, nil
 }
 
-// writeOpaque tells that a directory hides the one below it, if the overlay says so.
+// writeOpaque tells that a directory hides the one below it, if the overlay says so. The overlay says so of every new
+// directory, which hides nothing.
 func (w treeWriter) writeOpaque(name string) error {
+	if _, err := os.Lstat(filepath.Join(w.lower, name)); w.lower == "" || err != nil {
+		return nil
+	}
 	opaque, err := attribute(filepath.Join(w.root, name), overlayOpaque)
 	if err != nil || opaque != "y" {
 		return err

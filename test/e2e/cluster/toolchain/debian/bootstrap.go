@@ -52,12 +52,12 @@ func Bootstrap(ctx context.Context, dir string, packages ...string) error {
 }
 
 // Clean removes documentation and what apt, dpkg and debootstrap keep for later installations or write as logs, and so
-// also the mirror's address.
+// also the mirror's address. The folders of manual pages stay: packages' scripts make links in them.
 func Clean(root string) error {
 	for _, pattern := range []string{
 		"var/cache/apt/*", "var/cache/debconf/*-old", "var/cache/ldconfig/*", "var/lib/apt/lists/*", "var/lib/dpkg/*-old",
 		"var/log/*.log", "var/log/apt/*", "debootstrap", "tmp/*", "run/*", "etc/apt/sources.list", "etc/apt/sources.list.d/*",
-		"usr/share/doc/*", "usr/share/man/*", "usr/share/info/*", "usr/share/locale/*", "usr/share/lintian/*",
+		"usr/share/doc/*", "usr/share/man/*/*", "usr/share/info/*", "usr/share/locale/*", "usr/share/lintian/*",
 	} {
 		matches, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
