@@ -20,6 +20,9 @@ type Node struct {
 // Name is the node's name in the cluster.
 func (n *Node) Name() string { return nodeName(n.index) }
 
+// PodCIDR is the range of the addresses of the node's pods.
+func (n *Node) PodCIDR() string { return podCIDR(n.index) }
+
 // IP is the node's address in the cluster's network.
 func (n *Node) IP() string { return nodeIP(n.index) }
 

@@ -137,21 +137,18 @@ func (s *Server) Entries(workload string, after int64) []Entry {
 	return found
 }
 
-// ServeHTTP answers GET /entries?workload=NAME&after=SEQUENCE with a JSON array, and /healthz.
+// ServeHTTP answers GET /entries?workload=NAME&after=SEQUENCE with a JSON array.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch r.URL.Path {
-	case "/healthz":
-		fmt.Fprintln(w, "ok")
-	case "/entries":
-		after, err := strconv.ParseInt(r.FormValue("after"), 10, 64)
-		if err != nil {
-			http.Error(w, fmt.Sprintf("parsing after=%q: want a number", r.FormValue("after")), http.StatusBadRequest)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		// The status line is out by now: a reader that went away is all that can be wrong.
-		_ = json.NewEncoder(w).Encode(s.Entries(r.FormValue("workload"), after))
-	default:
+	if r.URL.Path != "/entries" {
 		http.NotFound(w, r)
+		return
 	}
+	after, err := strconv.ParseInt(r.FormValue("after"), 10, 64)
+	if err != nil {
+		http.Error(w, fmt.Sprintf("parsing after=%q: want a number", r.FormValue("after")), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	// The status line is out by now: a reader that went away is all that can be wrong.
+	_ = json.NewEncoder(w).Encode(s.Entries(r.FormValue("workload"), after))
 }
