@@ -51,11 +51,11 @@ func (s *SchedulerLease) Ready(ctx context.Context) bool {
 	if client.IgnoreNotFound(err) != nil {
 		logf.FromContext(ctx).Error(err, "Taking the scheduler for absent")
 	}
-	s.asked, s.ready = now, err == nil && held(&lease, now)
+	s.asked, s.ready = now, err == nil && leaseHeld(&lease, now)
 	return s.ready
 }
 
-func held(lease *coordinationv1.Lease, now time.Time) bool {
+func leaseHeld(lease *coordinationv1.Lease, now time.Time) bool {
 	if ptr.Deref(lease.Spec.HolderIdentity, "") == "" || lease.Spec.RenewTime == nil || lease.Spec.LeaseDurationSeconds == nil {
 		return false
 	}

@@ -21,7 +21,8 @@ const (
 	baseVolumeDigits = 12
 )
 
-// Restorable tells whether the pod has every container of the checkpoint, and the checkpoint an image for each.
+// Restorable tells whether the pod has every container of the checkpoint, and the checkpoint both images of each: Restore has
+// to be given no other.
 func Restorable(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) bool {
 	if len(pc.Status.Containers) == 0 {
 		return false
@@ -30,7 +31,7 @@ func Restorable(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) bool {
 	eachContainer(pod.DeepCopy(), func(c *corev1.Container) { names[c.Name] = true })
 	for i := range pc.Status.Containers {
 		c := &pc.Status.Containers[i]
-		if !names[c.Name] || checkpointImage(c) == "" {
+		if !names[c.Name] || checkpointImage(c) == "" || c.BaseImage == "" {
 			return false
 		}
 	}
@@ -53,14 +54,13 @@ func Restore(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint, claimID string) *corev
 	base := map[string]string{}
 	eachContainer(out, func(c *corev1.Container) {
 		s, ok := saved[c.Name]
-		if !ok || checkpointImage(s) == "" {
+		if !ok {
 			return
 		}
-		image := cmp.Or(s.BaseImage, c.Image)
-		base[c.Name] = image
+		base[c.Name] = s.BaseImage
 		c.Image = checkpointImage(s)
 		c.ImagePullPolicy = corev1.PullIfNotPresent
-		addBaseVolume(out, cmp.Or(s.BaseImageDigest, image))
+		addBaseVolume(out, cmp.Or(s.BaseImageDigest, s.BaseImage))
 	})
 	setBaseImages(out, base)
 	return out
