@@ -28,7 +28,6 @@ const startupWait = 5 * time.Second
 type Plugin struct {
 	args    CheckpointLocalityArgs
 	handle  fwk.Handle
-	clock   clock.WithTicker
 	data    *data
 	waiting *waiting
 }
@@ -45,10 +44,16 @@ var (
 // New makes the plugin from its args (see DecodeArgs) and starts to watch NodeProfiles and PodCheckpoints until ctx is done. It
 // fails on bad args or an unusable client configuration only: data that cannot be read is no reason to keep a scheduler down.
 func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
-	return newPlugin(ctx, obj, handle, clock.RealClock{})
+	return newPlugin(ctx, obj, handle, timing{clock: clock.RealClock{}, startup: startupWait})
 }
 
-func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, clk clock.WithTicker) (*Plugin, error) {
+// timing is what tests set in another way.
+type timing struct {
+	clock   clock.WithTicker
+	startup time.Duration
+}
+
+func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, t timing) (*Plugin, error) {
 	args, err := DecodeArgs(obj)
 	if err != nil {
 		return nil, err
@@ -64,9 +69,8 @@ func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, clk c
 	p := &Plugin{
 		args:    args,
 		handle:  handle,
-		clock:   clk,
 		data:    d,
-		waiting: newWaiting(clk, args.RestorePatience.Duration),
+		waiting: newWaiting(t.clock, args.RestorePatience.Duration),
 	}
 	if err := d.subscribe(p.nodeChanged, p.checkpointChanged); err != nil {
 		return nil, fmt.Errorf("subscribing to %s: %w", v1alpha1.GroupVersion, err)
@@ -78,8 +82,8 @@ func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, clk c
 
 	logger := klog.FromContext(ctx).WithValues("plugin", Name)
 	d.start(ctx)
-	if !d.wait(ctx, startupWait) {
-		logger.Info("NodeProfiles or PodCheckpoints cannot be read yet: restoring pods are placed without regard to them", "waited", startupWait)
+	if !d.wait(ctx, t.startup) {
+		logger.Info("NodeProfiles or PodCheckpoints cannot be read yet: restoring pods are placed without regard to them", "waited", t.startup)
 	}
 	go p.waiting.run(klog.NewContext(ctx, logger))
 	return p, nil

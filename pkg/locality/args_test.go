@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package locality_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/cryopod/cryopod/pkg/locality"
+)
+
+func TestDecodeArgs(t *testing.T) {
+	args := func(patience time.Duration, cpu locality.CPUFeaturePolicy) locality.CheckpointLocalityArgs {
+		return locality.CheckpointLocalityArgs{
+			TypeMeta:        metav1.TypeMeta{APIVersion: "checkpoint.io/v1alpha1", Kind: "CheckpointLocalityArgs"},
+			RestorePatience: &metav1.Duration{Duration: patience},
+			CPUFeatures:     cpu,
+		}
+	}
+	raw := func(s string) runtime.Object { return &runtime.Unknown{Raw: []byte(s)} }
+	defaults := args(time.Minute, locality.CPUFeaturesSuperset)
+	tests := map[string]struct {
+		obj  runtime.Object
+		want locality.CheckpointLocalityArgs
+		err  string
+	}{
+		"none":             {obj: nil, want: defaults},
+		"empty":            {obj: &runtime.Unknown{}, want: defaults},
+		"empty object":     {obj: raw(`{}`), want: defaults},
+		"all":              {obj: raw(`{"apiVersion":"checkpoint.io/v1alpha1","kind":"CheckpointLocalityArgs","restorePatience":"90s","cpuFeatures":"Ignore"}`), want: args(90*time.Second, locality.CPUFeaturesIgnore)},
+		"YAML":             {obj: raw("restorePatience: 2m\n"), want: args(2*time.Minute, locality.CPUFeaturesSuperset)},
+		"no patience":      {obj: raw(`{"restorePatience":"0s"}`), want: args(0, locality.CPUFeaturesSuperset)},
+		"unknown field":    {obj: raw(`{"patience":"90s"}`), err: `unknown field "patience"`},
+		"wrong case":       {obj: raw(`{"RestorePatience":"90s"}`), err: `unknown field "RestorePatience"`},
+		"repeated field":   {obj: raw(`{"cpuFeatures":"Ignore","cpuFeatures":"Superset"}`), err: `"cpuFeatures" already set`},
+		"not a duration":   {obj: raw(`{"restorePatience":"soon"}`), err: `invalid duration "soon"`},
+		"negative":         {obj: raw(`{"restorePatience":"-1s"}`), err: `restorePatience: Invalid value: "-1s"`},
+		"too patient":      {obj: raw(`{"restorePatience":"2h"}`), err: `restorePatience: Invalid value: "2h0m0s": must be from 0s to 1h0m0s`},
+		"unknown policy":   {obj: raw(`{"cpuFeatures":"Some"}`), err: `cpuFeatures: Unsupported value: "Some"`},
+		"another version":  {obj: raw(`{"apiVersion":"checkpoint.io/v1"}`), err: `apiVersion: Unsupported value: "checkpoint.io/v1"`},
+		"another kind":     {obj: raw(`{"kind":"ImageLocalityArgs"}`), err: `kind: Unsupported value: "ImageLocalityArgs"`},
+		"another Go type":  {obj: &corev1.Pod{}, err: "want *runtime.Unknown, got *v1.Pod"},
+		"not even YAML":    {obj: raw("\t{"), err: "decoding CheckpointLocalityArgs"},
+		"not a dictionary": {obj: raw(`[]`), err: "decoding CheckpointLocalityArgs"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := locality.DecodeArgs(tc.obj)
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Fatalf("got the error %v, want one with %q", err, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("args (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package locality_test
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+	"k8s.io/kubernetes/cmd/kube-scheduler/app/options"
+	"k8s.io/kubernetes/pkg/scheduler"
+	"k8s.io/kubernetes/pkg/scheduler/apis/config"
+	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
+	"k8s.io/kubernetes/pkg/scheduler/profile"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/locality"
+)
+
+// patience is a little more than that of the shipped configuration.
+const patience = 61 * time.Second
+
+// running is a whole scheduler with the shipped configuration, over fake core objects and the plugin's own API server.
+type running struct {
+	*scheduler.Scheduler
+	client *fake.Clientset
+	clock  *clocktesting.FakeClock
+	events chan string
+	bound  chan *corev1.Binding
+}
+
+func startScheduler(t *testing.T, server *apiServer, startup time.Duration, nodes ...*corev1.Node) *running {
+	t.Helper()
+	return startProfiles(t, server, startup, []config.KubeSchedulerProfile{shippedProfile(t)}, nodes...)
+}
+
+func shippedProfile(t *testing.T) config.KubeSchedulerProfile {
+	t.Helper()
+	c, err := options.LoadConfigFromFile(klog.Background(), filepath.Join("..", "..", "manifests", "scheduler", "config.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Profiles) != 1 || c.Profiles[0].SchedulerName != v1alpha1.SchedulerName {
+		t.Fatalf("got the profiles %v, want %q alone", c.Profiles, v1alpha1.SchedulerName)
+	}
+	return c.Profiles[0]
+}
+
+func startProfiles(t *testing.T, server *apiServer, startup time.Duration, profiles []config.KubeSchedulerProfile, nodes ...*corev1.Node) *running {
+	t.Helper()
+	recorder := events.NewFakeRecorder(1000)
+	r := &running{
+		client: fake.NewClientset(),
+		clock:  clocktesting.NewFakeClock(time.Now()),
+		events: recorder.Events,
+		bound:  make(chan *corev1.Binding, 10),
+	}
+	r.client.PrependReactor("create", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if action.GetSubresource() != "binding" {
+			return false, nil, nil
+		}
+		b := action.(clienttesting.CreateAction).GetObject().(*corev1.Binding)
+		r.bound <- b
+		return true, b, nil
+	})
+	for _, n := range nodes {
+		if err := r.client.Tracker().Add(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	factory := scheduler.NewInformerFactory(r.client, 0, nil)
+	var err error
+	r.Scheduler, err = scheduler.New(ctx, r.client, factory, nil,
+		profile.RecorderFactory(func(string) events.EventRecorderLogger { return recorder }),
+		scheduler.WithProfiles(profiles...),
+		scheduler.WithKubeConfig(server.config),
+		scheduler.WithFrameworkOutOfTreeRegistry(frameworkruntime.Registry{locality.Name: locality.NewTimed(r.clock, startup)}),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	factory.Start(ctx.Done())
+	factory.WaitForCacheSync(ctx.Done())
+	if err := r.WaitForHandlersSync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	go r.Run(ctx)
+	return r
+}
+
+func (r *running) create(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	if _, err := r.client.CoreV1().Pods(pod.Namespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitRefusal waits for the event that people see in kubectl describe pod.
+func (r *running) awaitRefusal(t *testing.T, want string) {
+	t.Helper()
+	select {
+	case e := <-r.events:
+		if !strings.HasPrefix(e, "Warning FailedScheduling") || !strings.Contains(e, want) {
+			t.Fatalf("got the event %q, want FailedScheduling with %q", e, want)
+		}
+	case b := <-r.bound:
+		t.Fatalf("bound to %q, want a refusal with %q", b.Target.Name, want)
+	case <-time.After(20 * time.Second):
+		t.Fatalf("no event, want a refusal with %q", want)
+	}
+}
+
+func (r *running) awaitBinding(t *testing.T, node string) {
+	t.Helper()
+	select {
+	case b := <-r.bound:
+		if b.Target.Name != node {
+			t.Fatalf("bound to %q, want %q", b.Target.Name, node)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("not bound, want %q", node)
+	}
+}
+
+const unverifiedSummary = "0/1 nodes are available: 1 node(s) whose agent has not verified restoring by method image."
+
+func TestRefusedPodWakes(t *testing.T) {
+	tests := map[string]func(t *testing.T, r *running, server *apiServer){
+		"when the node's agent verifies the method": func(_ *testing.T, _ *running, server *apiServer) {
+			server.put(newProfile("node", true))
+		},
+		"when its patience is over": func(_ *testing.T, r *running, _ *apiServer) {
+			r.clock.Step(patience)
+		},
+		"when its checkpoint fails": func(_ *testing.T, _ *running, server *apiServer) {
+			c := newCheckpoint()
+			c.Status.Phase = v1alpha1.PhaseFailed
+			server.put(c)
+		},
+		"when it falls back": func(t *testing.T, r *running, _ *apiServer) {
+			pod := restoringPod()
+			pod.ResourceVersion = "2" // the fake client counts none, and the scheduler skips what has the same
+			pod.Spec.Containers[0].Image = appImage
+			pod.Annotations[v1alpha1.AnnotationFellBack] = "criu: no"
+			if _, err := r.client.CoreV1().Pods(pod.Namespace).Update(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for name, happens := range tests {
+		t.Run(name, func(t *testing.T) {
+			server := startAPIServer(t, newProfile("node", false), newCheckpoint())
+			r := startScheduler(t, server, time.Minute, newNode("node"))
+			r.create(t, restoringPod())
+			r.awaitRefusal(t, unverifiedSummary)
+			happens(t, r, server)
+			r.awaitBinding(t, "node")
+		})
+	}
+}
+
+func TestRefusedPodWakesWhenItsCheckpointIsDeleted(t *testing.T) {
+	profile := newProfile("node", true)
+	profile.Status.CPUFeatures = []string{"sse2"}
+	server := startAPIServer(t, profile, newCheckpoint())
+	r := startScheduler(t, server, time.Minute, newNode("node"))
+	r.create(t, restoringPod())
+	r.awaitRefusal(t, "1 node(s) whose CPU lacks features that the checkpoint may use (avx2).")
+	server.remove(newCheckpoint())
+	r.awaitBinding(t, "node")
+}
+
+func TestRefusedPodTakesANewNode(t *testing.T) {
+	server := startAPIServer(t, newProfile("node", false), newProfile("new", true), newCheckpoint())
+	r := startScheduler(t, server, time.Minute, newNode("node"))
+	r.create(t, restoringPod())
+	r.awaitRefusal(t, unverifiedSummary)
+	if _, err := r.client.CoreV1().Nodes().Create(t.Context(), newNode("new"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitBinding(t, "new")
+}
+
+func TestRefusedPodWaitsOnIrrelevantChange(t *testing.T) {
+	server := startAPIServer(t, newProfile("node", false), newCheckpoint())
+	r := startScheduler(t, server, time.Minute, newNode("node"))
+	r.create(t, restoringPod())
+	r.awaitRefusal(t, unverifiedSummary)
+	// Neither is any reason to try again; both are handled before the change that is one.
+	server.put(newProfile("node", false, v1alpha1.NodeImage{Name: appDigest, Bytes: mib}))
+	r.clock.Step(patience / 2)
+	server.put(newProfile("node", true))
+	r.awaitBinding(t, "node")
+	select {
+	case e := <-r.events:
+		if !strings.HasPrefix(e, "Normal Scheduled") {
+			t.Errorf("got the event %q, want no second attempt but the one that succeeded", e)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("no event for the binding")
+	}
+}
+
+func TestSchedulerWithoutCRDs(t *testing.T) {
+	server := startAPIServer(t)
+	server.missing = true
+	r := startScheduler(t, server, time.Millisecond, newNode("node"))
+	r.create(t, restoringPod())
+	r.awaitBinding(t, "node")
+}
+
+func TestRestoringPodPrefersTheBaseImage(t *testing.T) {
+	app := v1alpha1.NodeImage{Name: appDigest, Bytes: 300 * mib}
+	server := startAPIServer(t, newProfile("a", true), newProfile("b", true, app), newProfile("c", true), newCheckpoint())
+	r := startScheduler(t, server, time.Minute, newNode("a"), newNode("b"), newNode("c"))
+	r.create(t, restoringPod())
+	r.awaitBinding(t, "b")
+}
+
+// TestBatchingStaysOn compares signatures under the shipped profile, with all default plugins, and under the same one without the
+// plugin. No pod has a signature as soon as one plugin cannot sign.
+func TestBatchingStaysOn(t *testing.T) {
+	ours := shippedProfile(t)
+	for _, c := range ours.PluginConfig {
+		// The default constraints alone keep kube-scheduler from batching.
+		if args, ok := c.Args.(*config.PodTopologySpreadArgs); ok {
+			args.DefaultingType = config.ListDefaulting
+		}
+	}
+	stock := *ours.DeepCopy()
+	stock.SchedulerName = "stock"
+	stock.Plugins.MultiPoint.Enabled = slices.DeleteFunc(stock.Plugins.MultiPoint.Enabled, func(p config.Plugin) bool { return p.Name == locality.Name })
+	r := startProfiles(t, startAPIServer(t), time.Minute, []config.KubeSchedulerProfile{ours, stock})
+
+	pod := newPod("plain", appImage, nil)
+	got := string(r.Profiles[v1alpha1.SchedulerName].SignPod(t.Context(), pod))
+	want := string(r.Profiles["stock"].SignPod(t.Context(), pod))
+	if want == "" {
+		t.Fatal("the stock profile does not sign: this test tells nothing")
+	}
+	if got != want {
+		t.Errorf("a pod that is not opted in is signed %q, without the plugin %q", got, want)
+	}
+}
