@@ -173,21 +173,18 @@ func gated(o Options, argv []string) []string {
 	return argv
 }
 
-// corefile answers for the cluster's domain and the registry; everything else fails at once, as there is no other
-// network.
+// corefile answers for the cluster's domain and the registry. Everything else fails at once: there is no other network.
 func corefile() string {
 	return fmt.Sprintf(`.:53 {
 	bind %[1]s
 	errors
 	health 127.0.0.1:8080
 	ready 127.0.0.1:8181
+	hosts /etc/hosts %[4]s
 	kubernetes %[2]s in-addr.arpa ip6.arpa {
 		kubeconfig %[3]s/coredns.conf
 		pods insecure
 		ttl 5
-	}
-	hosts {
-		%[1]s %[4]s
 	}
 }
 `, controlPlaneIP, clusterDomain, secretsDir, registryHost)

@@ -12,14 +12,11 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/source"
 )
 
-const (
-	helperName = "cluster-machine"
-	pauseName  = "pause"
-)
+const helperName = "cluster-machine"
 
-// buildHelpers builds the programs that stay when the caller has ended. A cluster has its own copies: they may be
-// started again long after the sources have changed.
-func buildHelpers(ctx context.Context, dir string) error {
+// buildHelper builds the program that stays when the caller has ended. A cluster has its own copy: it may be started
+// again long after the sources have changed.
+func buildHelper(ctx context.Context, dir string) error {
 	root, err := source.Root()
 	if err != nil {
 		return err
@@ -28,11 +25,11 @@ func buildHelpers(ctx context.Context, dir string) error {
 		return fmt.Errorf("creating %q: %w", dir, err)
 	}
 	cmd := exec.CommandContext(ctx, source.Go(), "build", "-trimpath", "-ldflags=-s -w", "-o", dir+string(filepath.Separator),
-		"./test/e2e/cluster/cmd/"+helperName, "./test/e2e/cluster/cmd/"+pauseName)
+		"./test/e2e/cluster/cmd/"+helperName)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the cluster's helpers: %w: %s", err, out)
+		return fmt.Errorf("building the cluster's helper: %w: %s", err, out)
 	}
 	return nil
 }

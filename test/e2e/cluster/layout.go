@@ -22,6 +22,8 @@ const (
 	apiPort          = 6443
 	registryHost     = "registry.local"
 	registryPort     = 5000
+	// pauseRepository is the image of every pod's sandbox.
+	pauseRepository = "cryopod/pause:1"
 )
 
 // StateVariable names the environment variable that moves the clusters' state elsewhere.

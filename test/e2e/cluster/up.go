@@ -13,11 +13,13 @@ import (
 	"syscall"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/cryopod/cryopod/test/e2e/cluster/machine"
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain"
+	"github.com/cryopod/cryopod/test/e2e/image"
 )
 
 const (
@@ -97,6 +99,7 @@ type starter struct {
 	began   time.Time
 
 	set      *toolchain.Set
+	pause    v1.Image
 	cluster  *Cluster
 	client   kubernetes.Interface
 	machines []*machine.Machine
@@ -152,7 +155,12 @@ func (s *starter) ensurePrograms(ctx context.Context) error {
 		s.set, err = toolchain.Ensure(ctx, toolchain.Options{ContainerdVersion: s.options.ContainerdVersion, Progress: s.options.Progress})
 		return err
 	})
-	group.Go(func() error { return buildHelpers(ctx, s.layout.bin()) })
+	group.Go(func() error { return buildHelper(ctx, s.layout.bin()) })
+	group.Go(func() error {
+		var err error
+		s.pause, err = image.Build(ctx, image.Pause)
+		return err
+	})
 	return group.Wait()
 }
 
@@ -236,7 +244,7 @@ func (s *starter) awaitControlPlane(ctx context.Context) error {
 		if err := waitRegistry(ctx, s.cluster.RegistryHostAddress()); err != nil {
 			return err
 		}
-		return pushPause(ctx, filepath.Join(s.layout.bin(), pauseName), s.cluster.RegistryHostAddress())
+		return image.Push(ctx, s.pause, s.cluster.RegistryHostAddress()+"/"+pauseRepository)
 	})
 	group.Go(func() error {
 		if err := waitAPI(ctx, s.client); err != nil {

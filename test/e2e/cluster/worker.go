@@ -118,7 +118,7 @@ imports = ["/etc/containerd/conf.d/*.toml"]
       runtime_type = "io.containerd.runc.v2"
       [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
         SystemdCgroup = false
-`, containerdSocket, pauseImage, runtime.String())
+`, containerdSocket, registryName+"/"+pauseRepository, runtime.String())
 }
 
 var registryHosts = fmt.Sprintf(`server = "http://%[1]s"
@@ -159,11 +159,10 @@ func kubeletConfig(o Options) (string, error) {
 		"tlsCertFile":              secretsDir + "/kubelet.crt",
 		"tlsPrivateKeyFile":        secretsDir + "/kubelet.key",
 		// The machine is shared: none of its memory or disk is the node's alone, and it may have old cgroups or swap.
-		"enforceNodeAllocatable":        []string{},
-		"failCgroupV1":                  false,
-		"failSwapOn":                    false,
-		"localStorageCapacityIsolation": false,
-		"imageGCHighThresholdPercent":   100,
+		"enforceNodeAllocatable":      []string{},
+		"failCgroupV1":                false,
+		"failSwapOn":                  false,
+		"imageGCHighThresholdPercent": 100,
 		"evictionHard": map[string]string{
 			"memory.available": "100Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%",
 		},

@@ -155,7 +155,7 @@ func (m *Machine) Kill(ctx context.Context) error {
 // Command prepares a command within the machine's namespaces.
 func (m *Machine) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	args := []string{
-		fmt.Sprintf("--target=%d", m.init.PID), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/", "--",
+		fmt.Sprintf("--target=%d", m.init.PID), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wdns=/", "--",
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", append(args, argv...)...)
 	cmd.Env = []string{"PATH=" + searchPath + ":" + os.Getenv("PATH"), "HOME=/root", "LANG=C.UTF-8", GroupEnv(m.Spec.Group)}
