@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package checkpoint puts together the controllers of PodCheckpoints. They run on one replica at a time; each write is a
+// compare-and-swap, so a second one that believes to lead does no harm.
+package checkpoint
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/cryopod/cryopod/pkg/checkpoint/claim"
+	"github.com/cryopod/cryopod/pkg/checkpoint/event"
+	"github.com/cryopod/cryopod/pkg/checkpoint/expiry"
+	"github.com/cryopod/cryopod/pkg/checkpoint/index"
+	"github.com/cryopod/cryopod/pkg/checkpoint/restore"
+)
+
+const (
+	// DefaultUnboundAfter is longer than the 60 s that an API server lets a request last unless told otherwise
+	// (--request-timeout): a pod whose CREATE claimed a checkpoint may come to be until then.
+	DefaultUnboundAfter = 75 * time.Second
+
+	// DefaultReadyFor is how long a checkpoint waits for a pod to claim it.
+	DefaultReadyFor = time.Hour
+
+	// DefaultKeepFinished is how long a PodCheckpoint that is over stays for people to read.
+	DefaultKeepFinished = time.Hour
+)
+
+// Options are the ages that the controllers act at. All of them have to be positive.
+type Options struct {
+	// UnboundAfter is how old a claim without a pod gets before its checkpoint is given back.
+	UnboundAfter time.Duration
+	// ReadyFor is how long a checkpoint waits for a pod to claim it.
+	ReadyFor time.Duration
+	// KeepFinished is how long a PodCheckpoint that is over stays.
+	KeepFinished time.Duration
+}
+
+// Register adds the indexes and the controllers to the manager. Its cache needs all PodCheckpoints, and the pods with
+// v1alpha1.LabelEnabled.
+func Register(ctx context.Context, mgr ctrl.Manager, events event.Recorder, o Options) error {
+	if err := index.Add(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	c, live, clk := mgr.GetClient(), mgr.GetAPIReader(), clock.RealClock{}
+	controllers := []interface{ Register(ctrl.Manager) error }{
+		&claim.Reconciler{Client: c, Live: live, Events: events, Clock: clk, UnboundAfter: o.UnboundAfter},
+		&restore.Reconciler{Client: c, Live: live, Events: events, Clock: clk},
+		&expiry.Reconciler{Client: c, Live: live, Events: events, Clock: clk,
+			Limits: expiry.Limits{ReadyFor: o.ReadyFor, KeepFinished: o.KeepFinished}},
+	}
+	for _, one := range controllers {
+		if err := one.Register(mgr); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package event publishes one happening on all the objects that people look at when they ask about it.
+package event
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
+
+// The reasons of the events that the controllers publish, as machines read them.
+const (
+	ReasonClaimed       = "CheckpointClaimed"
+	ReasonRestored      = "Restored"
+	ReasonRestoreFailed = "RestoreFailed"
+	ReasonFailed        = "CheckpointFailed"
+)
+
+// Recorder takes events. events.EventRecorder of client-go is one; it queues them and never blocks.
+type Recorder interface {
+	Eventf(regarding, related runtime.Object, eventtype, reason, action, note string, args ...any)
+}
+
+// Event is something that happened to a pod because of its checkpoint.
+type Event struct {
+	// Type is corev1.EventTypeNormal or corev1.EventTypeWarning.
+	Type string
+	// Reason is one of the Reason constants.
+	Reason string
+	// Action is what was done about it, in one word.
+	Action string
+	// Message is a sentence for people; it ends with what happens next.
+	Message string
+}
+
+// Publish records the event on the PodCheckpoint, on the owner that it knows, and on each of the pods that is not nil.
+func Publish(r Recorder, e Event, pc *v1alpha1.PodCheckpoint, pods ...*corev1.Pod) {
+	for _, pod := range pods {
+		if pod != nil {
+			r.Eventf(pod, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
+		}
+	}
+	if pc == nil {
+		return
+	}
+	r.Eventf(pc, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
+	if o := pc.Status.Owner; o != nil {
+		owner := &corev1.ObjectReference{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: pc.Namespace, Name: o.Name, UID: o.UID}
+		r.Eventf(owner, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
+	}
+}

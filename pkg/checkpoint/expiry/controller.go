@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package expiry ends checkpoints that are of no more use: past their deadline, without the pod that they save, or waiting too
+// long for a pod to claim them. It deletes those that are over after a time.
+//
+// A PodCheckpoint of a controller that was deleted needs no care: it is owned by it, and Kubernetes collects it.
+package expiry
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlevent "sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/checkpoint/event"
+	"github.com/cryopod/cryopod/pkg/checkpoint/index"
+	"github.com/cryopod/cryopod/pkg/metrics"
+)
+
+// Name is the controller's name.
+const Name = "checkpoint.expiry"
+
+// Reconciler reconciles the ages of PodCheckpoints.
+type Reconciler struct {
+	// Client reads from the cache and writes.
+	Client client.Client
+	// Live reads from the API server: the cache has only pods that were opted in when they were made.
+	Live client.Reader
+	// Events gets the events.
+	Events event.Recorder
+	// Clock tells the time.
+	Clock clock.PassiveClock
+	// Limits are the ages.
+	Limits Limits
+}
+
+// Register adds the controller to the manager, whose cache has the indexes of package index.
+func (r *Reconciler) Register(mgr ctrl.Manager) error {
+	goes := predicate.Funcs{
+		CreateFunc: func(ctrlevent.CreateEvent) bool { return false },
+		UpdateFunc: func(ctrlevent.UpdateEvent) bool { return false },
+	}
+	err := ctrl.NewControllerManagedBy(mgr).Named(Name).
+		For(&v1alpha1.PodCheckpoint{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.toCheckpoints), builder.WithPredicates(goes)).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("adding controller %q: %w", Name, err)
+	}
+	return nil
+}
+
+func (r *Reconciler) toCheckpoints(ctx context.Context, pod client.Object) []reconcile.Request {
+	pcs, err := index.Saving(ctx, r.Client, pod.GetNamespace(), pod.GetUID())
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Looking up the PodCheckpoints of a pod failed")
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(pcs))
+	for i := range pcs {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&pcs[i])})
+	}
+	return requests
+}
+
+// Reconcile takes the next step of one PodCheckpoint.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	pc := &v1alpha1.PodCheckpoint{}
+	if err := r.Client.Get(ctx, req.NamespacedName, pc); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !pc.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	var source *corev1.Pod
+	if UnderWay(pc) {
+		var err error
+		if source, err = r.source(ctx, pc); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	step := Next(pc, source == nil, r.Clock.Now(), r.Limits)
+	switch {
+	case step.Delete:
+		return reconcile.Result{}, r.remove(ctx, pc)
+	case step.Status != nil:
+		return reconcile.Result{}, r.write(ctx, pc, source, step)
+	default:
+		return reconcile.Result{RequeueAfter: step.After}, nil
+	}
+}
+
+// source is the pod that the PodCheckpoint saves, nil when it exists no more.
+func (r *Reconciler) source(ctx context.Context, pc *v1alpha1.PodCheckpoint) (*corev1.Pod, error) {
+	key := client.ObjectKey{Namespace: pc.Namespace, Name: pc.Spec.PodName}
+	for _, reader := range []client.Reader{r.Client, r.Live} {
+		pod := &corev1.Pod{}
+		err := reader.Get(ctx, key, pod)
+		switch {
+		case err == nil && pod.UID == pc.Spec.PodUID:
+			return pod, nil
+		case err != nil && !apierrors.IsNotFound(err):
+			return nil, fmt.Errorf("reading pod %q: %w", key.Name, err)
+		}
+	}
+	return nil, nil
+}
+
+// write writes the step's status on top of the version that the step was decided on. Another writer's conflict is no error: its
+// change brings the object back here.
+func (r *Reconciler) write(ctx context.Context, pc *v1alpha1.PodCheckpoint, source *corev1.Pod, step Step) error {
+	next := pc.DeepCopy()
+	next.Status = *step.Status
+	if err := r.Client.Status().Update(ctx, next); err != nil {
+		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("writing PodCheckpoint %q: %w", pc.Name, err)
+	}
+	log.FromContext(ctx).Info("PodCheckpoint changed", "phase", next.Status.Phase)
+	metrics.CountCheckpoint(pc.Spec.Reason, step.Outcome)
+	if step.Event.Reason != "" {
+		event.Publish(r.Events, step.Event, next, source)
+	}
+	return nil
+}
+
+// remove deletes the very version that the step was decided on.
+func (r *Reconciler) remove(ctx context.Context, pc *v1alpha1.PodCheckpoint) error {
+	uid, version := pc.UID, pc.ResourceVersion
+	err := r.Client.Delete(ctx, pc, client.Preconditions{UID: &uid, ResourceVersion: &version})
+	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("deleting PodCheckpoint %q: %w", pc.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package expiry
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/checkpoint/event"
+	"github.com/cryopod/cryopod/pkg/metrics"
+)
+
+// Limits bound how long PodCheckpoints live.
+type Limits struct {
+	// ReadyFor is how long a checkpoint waits for a pod to claim it. It also ends an attempt that has no deadline.
+	ReadyFor time.Duration
+	// KeepFinished is how long a PodCheckpoint stays, for people to read, after its last change of phase.
+	KeepFinished time.Duration
+}
+
+// Step is what is to be done about a PodCheckpoint because of its age. Its zero value is nothing.
+type Step struct {
+	// Status is what to write; nil is nothing.
+	Status *v1alpha1.PodCheckpointStatus
+	// Outcome is counted after the write.
+	Outcome metrics.Outcome
+	// Event is published after the write, unless its Reason is empty.
+	Event event.Event
+	// Delete is whether the object is to be deleted.
+	Delete bool
+	// After is when to look again; 0 is when something changes.
+	After time.Duration
+}
+
+// Next is what is to be done about the PodCheckpoint at that time. SourceGone tells whether the pod that it saves exists no more; it
+// matters as long as UnderWay is true.
+func Next(pc *v1alpha1.PodCheckpoint, sourceGone bool, now time.Time, limits Limits) Step {
+	switch phase := pc.Status.Phase; {
+	case UnderWay(pc):
+		return nextUnderWay(pc, sourceGone, now, limits)
+	case phase == v1alpha1.PhaseReady:
+		ready, known := pc.Status.Entered(v1alpha1.PhaseReady)
+		if !known {
+			ready = pc.CreationTimestamp.Time
+		}
+		return at(ready.Add(limits.ReadyFor), now, func() Step { return expire(pc, now, limits) })
+	case phase.Final():
+		return at(lastChange(pc).Add(limits.KeepFinished), now, func() Step { return Step{Delete: true} })
+	}
+	return Step{}
+}
+
+// UnderWay tells whether the agent is still at work, or about to be.
+func UnderWay(pc *v1alpha1.PodCheckpoint) bool {
+	switch pc.Status.Phase {
+	case "", v1alpha1.PhasePending, v1alpha1.PhaseFreezing, v1alpha1.PhaseDumping, v1alpha1.PhaseExporting:
+		return true
+	default:
+		return false
+	}
+}
+
+func nextUnderWay(pc *v1alpha1.PodCheckpoint, sourceGone bool, now time.Time, limits Limits) Step {
+	if sourceGone {
+		return fail(pc, now, fmt.Sprintf("Pod %q was gone before its checkpoint was ready; its replacement starts cold", pc.Spec.PodName))
+	}
+	deadline := pc.CreationTimestamp.Add(limits.ReadyFor)
+	if pc.Spec.Deadline != nil {
+		deadline = pc.Spec.Deadline.Time
+	}
+	return at(deadline, now, func() Step {
+		return fail(pc, now, fmt.Sprintf("The deadline passed while the checkpoint was %s; the pod goes on without it", phaseOf(pc)))
+	})
+}
+
+// at is then() when that time has come, and else a wait for it.
+func at(when, now time.Time, then func() Step) Step {
+	if rest := when.Sub(now); rest > 0 {
+		return Step{After: rest}
+	}
+	return then()
+}
+
+func fail(pc *v1alpha1.PodCheckpoint, now time.Time, message string) Step {
+	status := pc.Status.DeepCopy()
+	status.Enter(v1alpha1.PhaseFailed, message, now)
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: event.ReasonFailed,
+		Message: message, LastTransitionTime: metav1.NewTime(now),
+	})
+	return Step{
+		Status: status, Outcome: metrics.OutcomeFailed,
+		Event: event.Event{Type: corev1.EventTypeWarning, Reason: event.ReasonFailed, Action: "GiveUp", Message: message},
+	}
+}
+
+func expire(pc *v1alpha1.PodCheckpoint, now time.Time, limits Limits) Step {
+	status := pc.Status.DeepCopy()
+	status.Enter(v1alpha1.PhaseExpired, fmt.Sprintf("No pod claimed the checkpoint for %s", limits.ReadyFor), now)
+	return Step{Status: status, Outcome: metrics.OutcomeExpired}
+}
+
+func lastChange(pc *v1alpha1.PodCheckpoint) time.Time {
+	if n := len(pc.Status.Timings); n > 0 {
+		return pc.Status.Timings[n-1].Time.Time
+	}
+	return pc.CreationTimestamp.Time
+}
+
+func phaseOf(pc *v1alpha1.PodCheckpoint) v1alpha1.Phase {
+	if pc.Status.Phase == "" {
+		return v1alpha1.PhasePending
+	}
+	return pc.Status.Phase
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package restore
+
+import (
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxReason is the greatest length of a reason in bytes.
+const maxReason = 300
+
+var (
+	// wrappers are what the kubelet, the CRI and containerd put before the reason itself. What follows the last one counts.
+	wrappers = regexp.MustCompile(`(?i)rpc error: code = \w+ desc = ` +
+		`|failed to (?:re)?start container "[^"]*": |failed to create container "[^"]*": ` +
+		`|failed to (?:create|restore|start) (?:containerd |shim )?task(?: "[^"]*")?: ` +
+		`|failed to (?:pull and unpack|pull|resolve|unpack) (?:image|reference) "[^"]*": ` +
+		`|failed to prepare \S+ for restore: ` +
+		`|back-off pulling image "[^"]*": |errimagepull: |failed to generate container "[^"]*" spec: ` +
+		`|OCI runtime (?:create|restore|start) failed: |runc did not terminate successfully: exit status \d+: `)
+
+	// noise are places on the node, which people can't look at from where they read the event.
+	noise = regexp.MustCompile(`(?i)(?:,? ?(?:path=|log file:|see) ?/\S+)|: unknown\b|\b[0-9a-f]{64}\b`)
+
+	spaces = regexp.MustCompile(`\s+`)
+)
+
+// Telling is the telling part of a message that the kubelet gives for a container: without the wrapping of the layers that it
+// came through, on one line, at most 300 bytes.
+func Telling(message string) string {
+	text := spaces.ReplaceAllString(strings.ToValidUTF8(message, "?"), " ")
+	if all := wrappers.FindAllStringIndex(text, -1); len(all) > 0 {
+		if rest := text[all[len(all)-1][1]:]; strings.TrimSpace(noise.ReplaceAllString(rest, "")) != "" {
+			text = rest
+		}
+	}
+	text = spaces.ReplaceAllString(noise.ReplaceAllString(text, ""), " ")
+	return shorten(strings.Trim(text, " :;,"))
+}
+
+func shorten(text string) string {
+	if len(text) <= maxReason {
+		return text
+	}
+	end := maxReason - len("…")
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return strings.TrimRight(text[:end], " ") + "…"
+}
