@@ -22,7 +22,7 @@ var (
 		`|OCI runtime (?:create|restore|start) failed: |runc did not terminate successfully: exit status \d+: `)
 
 	// noise are places on the node, which people can't look at from where they read the event.
-	noise = regexp.MustCompile(`(?i)(?:,? ?(?:path=|log file:|see) ?/\S+)|: unknown\b|\b[0-9a-f]{64}\b`)
+	noise = regexp.MustCompile(`(?i)(?:,? ?(?:path=|log file:|see) ?/[^\s:]+)|: unknown\b|\b[0-9a-f]{64}\b`)
 
 	spaces = regexp.MustCompile(`\s+`)
 )
