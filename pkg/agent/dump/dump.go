@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dump has the kubelet checkpoint a frozen container and finds out why when it fails.
+package dump
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cryopod/cryopod/pkg/agent/fence"
+	"github.com/cryopod/cryopod/pkg/archive"
+)
+
+// defaultTimeout is how long the kubelet may take when the caller's context sets no bound.
+const defaultTimeout = 2 * time.Minute
+
+// Kubelet makes checkpoint archives.
+type Kubelet interface {
+	// Checkpoint returns the path of the archive on the node.
+	Checkpoint(ctx context.Context, namespace, pod, container string, timeout time.Duration) (string, error)
+}
+
+// Dumper makes archives through the kubelet.
+type Dumper struct {
+	// Kubelet makes the archive.
+	Kubelet Kubelet
+	// StateDir is containerd's state directory, where a failed dump leaves CRIU's log; empty: the log is not read.
+	StateDir string
+}
+
+// Dump returns the path of a container's archive. The error begins with «criu: » where CRIU's log or the kubelet tells why CRIU
+// gave up.
+func (d *Dumper) Dump(ctx context.Context, namespace, pod string, c fence.Container) (string, error) {
+	timeout := defaultTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = time.Until(deadline)
+	}
+	path, err := d.Kubelet.Checkpoint(ctx, namespace, pod, c.Name, timeout)
+	if err != nil {
+		return "", Explain(err, d.StateDir, c.ID)
+	}
+	return path, nil
+}
+
+// Explain returns in few words why a container's dump failed: what CRIU's log says, else what the runtime says, else the error itself.
+func Explain(err error, stateDir, containerID string) error {
+	if why := criuSays(stateDir, containerID); why != "" && strings.Contains(err.Error(), "criu") {
+		return fmt.Errorf("criu: %s", why)
+	}
+	if why := Plain(err.Error()); why != "" {
+		return errors.New(why)
+	}
+	return err
+}
+
+// criuSays returns the telling line of the log that containerd keeps of a failed dump (containerd
+// cmd/containerd-shim-runc-v2/process/init.go).
+func criuSays(stateDir, containerID string) string {
+	if stateDir == "" || containerID == "" {
+		return ""
+	}
+	path := filepath.Join(stateDir, "io.containerd.runtime.v2.task", "k8s.io", filepath.Base(containerID), "criu-dump.log")
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	return archive.Failure(f)
+}
+
+var (
+	// rpcWrapping is what gRPC puts around an error's text.
+	rpcWrapping = regexp.MustCompile(`rpc error: code = \w+ desc = `)
+	// criuWrapping is what runc, the shim and containerd put around CRIU's failure.
+	criuWrapping = regexp.MustCompile(`(?:runc did not terminate successfully: exit status \d+: )?(criu failed: .*?)(?:: unknown)? path= ?\S+`)
+	// missing and tooOld are how containerd says that CRIU is not fit.
+	missing = regexp.MustCompile(`criu binary not found[^:)]*`)
+	tooOld  = regexp.MustCompile(`checkpoint/restore requires at least CRIU (\d+), current version is (\d+)`)
+)
+
+// Plain says in few words what the long error of the kubelet and the runtime tells. It returns "" for an error that it does not
+// know.
+func Plain(text string) string {
+	text = rpcWrapping.ReplaceAllString(text, "")
+	if missing.MatchString(text) {
+		return "criu: not installed on the node where containerd looks for it; install CRIU 4.2 or newer and restart containerd"
+	}
+	if m := tooOld.FindStringSubmatch(text); m != nil {
+		return fmt.Sprintf("criu: version %s on the node is too old, containerd wants %s; install CRIU 4.2 or newer and restart containerd", m[2], m[1])
+	}
+	if strings.Contains(text, "criu support is disabled by configuration") {
+		return "criu: turned off in containerd's configuration (enable_criu)"
+	}
+	if m := criuWrapping.FindStringSubmatch(text); m != nil {
+		return "criu: " + strings.TrimPrefix(m[1], "criu failed: ")
+	}
+	return ""
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package export brings the kubelet's checkpoint archives to the registry and removes them from the node: nobody else ever would.
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cryopod/cryopod/pkg/agent/fence"
+	"github.com/cryopod/cryopod/pkg/agent/source"
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/image"
+	"github.com/cryopod/cryopod/pkg/metrics"
+)
+
+// DefaultDir is where the kubelet keeps checkpoint archives.
+const DefaultDir = "/var/lib/kubelet/checkpoints"
+
+// withdrawal bounds how long the registry is asked to remove the images of one checkpoint.
+const withdrawal = 10 * time.Second
+
+// Registry keeps images.
+type Registry interface {
+	// Push makes an image of an archive and pushes it.
+	Push(ctx context.Context, r image.Request) (image.Result, error)
+	// Delete removes an image; one that is not there is no error.
+	Delete(ctx context.Context, ref string) error
+}
+
+// Images knows the images on the node.
+type Images interface {
+	// ImageConfig returns the OCI configuration of the image that a container was made from.
+	ImageConfig(ctx context.Context, containerID string) ([]byte, error)
+}
+
+// Exporter exports archives. All fields must be set; its methods may be called concurrently.
+type Exporter struct {
+	// Registry takes the images; Prefix is where in it: registry/path.
+	Registry Registry
+	Prefix   string
+	// Images tells what the containers were made from.
+	Images Images
+	// Dir is the kubelet's directory of archives.
+	Dir string
+	// Origin describes the node for the images' annotations.
+	Origin func() image.Origin
+	// Bandwidth learns from each push.
+	Bandwidth *Bandwidth
+}
+
+var _ source.Exporter = (*Exporter)(nil)
+
+// Tag is the name of a container's checkpoint image: <prefix>/<namespace>:<checkpoint>.<container>.
+func Tag(prefix string, checkpoint types.NamespacedName, container string) string {
+	return prefix + "/" + checkpoint.Namespace + ":" + checkpoint.Name + "." + container
+}
+
+// Export implements source.Exporter.
+func (e *Exporter) Export(ctx context.Context, p source.Part) (_ v1alpha1.ContainerCheckpoint, err error) {
+	path, err := e.inside(p.Archive)
+	if err != nil {
+		return v1alpha1.ContainerCheckpoint{}, err
+	}
+	defer func() { err = errors.Join(err, remove(path)) }()
+	raw, err := e.Images.ImageConfig(ctx, p.Container.ID)
+	if err != nil {
+		return v1alpha1.ContainerCheckpoint{}, err
+	}
+	base, err := image.ParseBaseConfig(raw)
+	if err != nil {
+		return v1alpha1.ContainerCheckpoint{}, err
+	}
+	origin := e.Origin()
+	origin.Namespace, origin.Pod, origin.PodUID, origin.Image = p.Checkpoint.Namespace, p.Pod.Name, string(p.Pod.UID), p.BaseImage
+	tag := Tag(e.Prefix, p.Checkpoint, p.Container.Name)
+	result, err := e.Registry.Push(ctx, image.Request{
+		Archive:   func() (io.ReadCloser, error) { return open(path) },
+		Container: p.Container.Name, Tag: tag, Base: base, Origin: origin,
+	})
+	if err != nil {
+		return v1alpha1.ContainerCheckpoint{}, err
+	}
+	e.Bandwidth.Add(result.PushedBytes, result.Duration)
+	metrics.ObserveExport(result.ArchiveBytes, result.PushedBytes)
+	return v1alpha1.ContainerCheckpoint{
+		Name: p.Container.Name, Image: result.Digest, ImageTag: tag, Bytes: result.ArchiveBytes, PushedBytes: result.PushedBytes,
+	}, nil
+}
+
+// Clean implements source.Exporter. An archive is taken for ours when its name says so and it is not older than since: the kubelet
+// writes into the name which container it is of and when it was made.
+func (e *Exporter) Clean(_ context.Context, namespace, pod string, containers []fence.Container, since time.Time) error {
+	all, err := os.ReadDir(e.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading archives in %q: %w", e.Dir, err)
+	}
+	var errs []error
+	for _, entry := range all {
+		for _, c := range containers {
+			if made, ok := archiveOf(entry.Name(), namespace, pod, c.Name); ok && !made.Before(since.Truncate(time.Second)) {
+				errs = append(errs, remove(filepath.Join(e.Dir, entry.Name())))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// archiveOf tells when an archive of that container was made, by its name (kubernetes pkg/kubelet, CheckpointContainer).
+func archiveOf(name, namespace, pod, container string) (made time.Time, ok bool) {
+	stamp, ok := strings.CutPrefix(name, "checkpoint-"+pod+"_"+namespace+"-"+container+"-")
+	if !ok {
+		return time.Time{}, false
+	}
+	stamp, ok = strings.CutSuffix(stamp, ".tar")
+	if !ok {
+		return time.Time{}, false
+	}
+	made, err := time.Parse(time.RFC3339, stamp)
+	return made, err == nil
+}
+
+// Withdraw implements source.Exporter.
+func (e *Exporter) Withdraw(ctx context.Context, checkpoint types.NamespacedName, containers []string) error {
+	ctx, cancel := context.WithTimeout(ctx, withdrawal)
+	defer cancel()
+	var errs []error
+	for _, c := range containers {
+		errs = append(errs, e.Registry.Delete(ctx, Tag(e.Prefix, checkpoint, c)))
+	}
+	return errors.Join(errs...)
+}
+
+// inside makes sure that a path which the kubelet answered is one of an archive in its directory.
+func (e *Exporter) inside(path string) (string, error) {
+	name := filepath.Base(path)
+	if filepath.Dir(path) != filepath.Clean(e.Dir) || !strings.HasPrefix(name, "checkpoint-") {
+		return "", fmt.Errorf("opening archive %q: the kubelet keeps archives elsewhere than in %q; set --checkpoint-dir", path, e.Dir)
+	}
+	return path, nil
+}
+
+func open(path string) (io.ReadCloser, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening archive %q: %w", path, err)
+	}
+	return f, nil
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing archive %q: %w", path, err)
+	}
+	return nil
+}

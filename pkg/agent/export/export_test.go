@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package export_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cryopod/cryopod/pkg/agent/export"
+	"github.com/cryopod/cryopod/pkg/agent/fence"
+	"github.com/cryopod/cryopod/pkg/agent/source"
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/image"
+)
+
+// registry keeps what was asked of it.
+type registry struct {
+	request image.Request
+	content string
+	deleted []string
+	failure error
+}
+
+func (r *registry) Push(_ context.Context, request image.Request) (image.Result, error) {
+	r.request = request
+	f, err := request.Archive()
+	if err != nil {
+		return image.Result{}, err
+	}
+	defer func() { _ = f.Close() }()
+	content, err := io.ReadAll(f)
+	if err != nil {
+		return image.Result{}, err
+	}
+	r.content = string(content)
+	return image.Result{Digest: "reg/ns@sha256:1", ArchiveBytes: 7, PushedBytes: 3, Duration: time.Second}, r.failure
+}
+
+func (r *registry) Delete(_ context.Context, ref string) error {
+	r.deleted = append(r.deleted, ref)
+	return r.failure
+}
+
+type images struct{ raw string }
+
+func (i images) ImageConfig(context.Context, string) ([]byte, error) { return []byte(i.raw), nil }
+
+func exporter(t *testing.T, r *registry) (*export.Exporter, string) {
+	t.Helper()
+	dir := t.TempDir()
+	return &export.Exporter{
+		Registry: r, Prefix: "reg.local:5000/checkpoints", Dir: dir, Bandwidth: &export.Bandwidth{},
+		Images: images{`{"os":"linux","architecture":"amd64","config":{"User":"1000"},"rootfs":{"type":"layers","diff_ids":[]}}`},
+		Origin: func() image.Origin { return image.Origin{Kernel: "6.16"} },
+	}, dir
+}
+
+func write(t *testing.T, path string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte("archive"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestExport(t *testing.T) {
+	tests := map[string]struct {
+		failure error
+		want    v1alpha1.ContainerCheckpoint
+	}{
+		"pushed": {want: v1alpha1.ContainerCheckpoint{
+			Name: "app", Image: "reg/ns@sha256:1", ImageTag: "reg.local:5000/checkpoints/ns:pc-1.app", Bytes: 7, PushedBytes: 3,
+		}},
+		"the registry is away": {failure: errors.New("connection refused")},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := &registry{failure: tc.failure}
+			e, dir := exporter(t, r)
+			path := write(t, filepath.Join(dir, "checkpoint-web_ns-app-2026-01-02T03:04:05Z.tar"))
+			got, err := e.Export(t.Context(), source.Part{
+				Checkpoint: types.NamespacedName{Namespace: "ns", Name: "pc-1"}, BaseImage: "busybox", Archive: path,
+				Pod:       &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "u"}},
+				Container: fence.Container{Name: "app", ID: "abc"},
+			})
+			if !errors.Is(err, tc.failure) {
+				t.Fatalf("Export = %v, want %v", err, tc.failure)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("Export (-want +got):\n%s", diff)
+			}
+			if r.content != "archive" || r.request.Base.User != "1000" {
+				t.Errorf("pushed %q with base %+v", r.content, r.request.Base)
+			}
+			want := image.Origin{Kernel: "6.16", Namespace: "ns", Pod: "web", PodUID: "u", Image: "busybox"}
+			if diff := cmp.Diff(want, r.request.Origin); diff != "" {
+				t.Errorf("origin (-want +got):\n%s", diff)
+			}
+			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the archive is still there: %v", err)
+			}
+		})
+	}
+}
+
+func TestExportTouchesNothingElsewhere(t *testing.T) {
+	e, dir := exporter(t, &registry{})
+	for _, path := range []string{
+		write(t, filepath.Join(t.TempDir(), "checkpoint-web_ns-app-2026-01-02T03:04:05Z.tar")),
+		write(t, filepath.Join(dir, "config.yaml")),
+	} {
+		part := source.Part{Archive: path, Pod: &corev1.Pod{}}
+		if _, err := e.Export(t.Context(), part); err == nil {
+			t.Errorf("Export of %q succeeded", path)
+		}
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("%q was touched: %v", path, err)
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	e, dir := exporter(t, &registry{})
+	since := time.Date(2026, 1, 2, 3, 4, 5, 900, time.UTC)
+	keep := []string{
+		"checkpoint-web_ns-app-2026-01-02T03:04:04Z.tar",       // older
+		"checkpoint-web_ns-app-extra-2026-01-02T03:04:06Z.tar", // of container app-extra
+		"checkpoint-web_other-app-2026-01-02T03:04:06Z.tar",
+		"checkpoint-web_ns-app-2026-01-02T03:04:06Z.tar.bak",
+	}
+	gone := []string{"checkpoint-web_ns-app-2026-01-02T03:04:05Z.tar", "checkpoint-web_ns-app-2026-01-02T04:04:06+01:00.tar"}
+	for _, name := range slices.Concat(keep, gone) {
+		write(t, filepath.Join(dir, name))
+	}
+	if err := e.Clean(t.Context(), "ns", "web", []fence.Container{{Name: "app"}}, since); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, entry := range left {
+		names = append(names, entry.Name())
+	}
+	slices.Sort(keep)
+	if diff := cmp.Diff(keep, names); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+}
+
+func TestCleanWithoutDirectory(t *testing.T) {
+	e, _ := exporter(t, &registry{})
+	e.Dir = filepath.Join(e.Dir, "missing")
+	if err := e.Clean(t.Context(), "ns", "web", nil, time.Time{}); err != nil {
+		t.Errorf("Clean = %v", err)
+	}
+}
+
+func TestWithdrawTriesEveryImage(t *testing.T) {
+	r := &registry{failure: errors.New("away")}
+	e, _ := exporter(t, r)
+	if err := e.Withdraw(t.Context(), types.NamespacedName{Namespace: "ns", Name: "pc-1"}, []string{"a", "b"}); err == nil {
+		t.Error("Withdraw hid the failure")
+	}
+	want := []string{"reg.local:5000/checkpoints/ns:pc-1.a", "reg.local:5000/checkpoints/ns:pc-1.b"}
+	if diff := cmp.Diff(want, r.deleted); diff != "" {
+		t.Errorf("deleted (-want +got):\n%s", diff)
+	}
+}
+
+func TestBandwidth(t *testing.T) {
+	changes := 0
+	b := &export.Bandwidth{Changed: func() { changes++ }}
+	steps := []struct {
+		name        string
+		bytes       int64
+		took        time.Duration
+		want        int64
+		wantChanges int
+	}{
+		{"too small to tell", 1000, time.Second, 0, 0},
+		{"the first", 100 << 20, time.Second, 100 << 20, 1},
+		{"about the same", 110 << 20, time.Second, 100 << 20, 1},
+		{"much faster", 400 << 20, time.Second, 201431449, 2},
+	}
+	for _, s := range steps {
+		b.Add(s.bytes, s.took)
+		if got := b.BytesPerSecond(); got != s.want || changes != s.wantChanges {
+			t.Errorf("%s: %d after %d changes, want %d after %d", s.name, got, changes, s.want, s.wantChanges)
+		}
+	}
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package profile tells the cluster what its node can do for checkpoints: it keeps the node's NodeProfile.
+package profile
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
+
+// maxImages bounds the images in a profile, so that the object stays small; the largest are kept, since they are what makes a
+// difference.
+const maxImages = 250
+
+// maxMessage is the longest message that the API takes, in bytes.
+const maxMessage = 1024
+
+// Test is what the last self-test found.
+type Test struct {
+	// Done is true once a self-test has ended.
+	Done bool
+	// DumpFailure says why the node can't checkpoint; empty when it can.
+	DumpFailure string
+	// Method is the restore method's result.
+	Method v1alpha1.RestoreMethod
+}
+
+// Facts are all that goes into a profile.
+type Facts struct {
+	// Node is what kernel and CPU offer.
+	Node Node
+	// Runtime is the container runtime and its version, CRIUVersion that of CRIU.
+	Runtime, CRIUVersion string
+	// CRIUConfig is who wrote CRIU's options, CRIUConfigMessage what will not work with them.
+	CRIUConfig, CRIUConfigMessage string
+	// KubeletFailure says why the kubelet would not take a checkpoint request; empty when it would.
+	KubeletFailure string
+	// Test is the self-test's result.
+	Test Test
+	// Images are the images on the node.
+	Images []v1alpha1.NodeImage
+	// PushBytesPerSecond is the measured bandwidth; 0 when none was measured.
+	PushBytesPerSecond int64
+}
+
+// Profile collects facts from the parts of the agent. Its methods may be called concurrently.
+type Profile struct {
+	// Changed is called after each Update, never with the lock held; nil means nobody is told.
+	Changed func()
+
+	mu    sync.Mutex
+	facts Facts
+}
+
+// Update changes facts.
+func (p *Profile) Update(change func(*Facts)) {
+	p.mu.Lock()
+	change(&p.facts)
+	p.mu.Unlock()
+	if p.Changed != nil {
+		p.Changed()
+	}
+}
+
+// Facts returns what is known now.
+func (p *Profile) Facts() Facts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.facts
+}
+
+// Requirements is what a node has to offer for what is dumped on this one.
+func (p *Profile) Requirements() *v1alpha1.Requirements {
+	f := p.Facts()
+	return &v1alpha1.Requirements{
+		Arch: f.Node.Arch, CPUFeatures: slices.Clone(f.Node.CPUFeatures), Kernel: f.Node.Kernel, CgroupVersion: f.Node.CgroupVersion,
+		Runtime: f.Runtime, CRIUVersion: f.CRIUVersion,
+	}
+}
+
+// StatusOf is the profile's status for these facts. Conditions keep the time of their last change from before.
+func StatusOf(f Facts, before v1alpha1.NodeProfileStatus, now time.Time) v1alpha1.NodeProfileStatus {
+	s := v1alpha1.NodeProfileStatus{
+		Arch: f.Node.Arch, CPUFeatures: slices.Clone(f.Node.CPUFeatures), Kernel: f.Node.Kernel, CgroupVersion: f.Node.CgroupVersion,
+		Runtime: f.Runtime, CRIUVersion: f.CRIUVersion, CRIUConfig: f.CRIUConfig,
+		Images: pick(f.Images), PushBytesPerSecond: f.PushBytesPerSecond, PullBytesPerSecond: before.PullBytesPerSecond,
+	}
+	if f.Test.Done {
+		method := f.Test.Method
+		method.Message = cut(method.Message)
+		if method.Time != nil {
+			// As the API keeps it: a finer one would differ from what was read back.
+			method.Time = new(method.Time.Rfc3339Copy())
+		}
+		s.RestoreMethods = []v1alpha1.RestoreMethod{method}
+	}
+	for _, c := range before.Conditions {
+		s.Conditions = append(s.Conditions, *c.DeepCopy())
+	}
+	for _, c := range []metav1.Condition{canCheckpoint(f), canRestore(f)} {
+		c.Message = cut(c.Message)
+		c.LastTransitionTime = metav1.NewTime(now)
+		meta.SetStatusCondition(&s.Conditions, c)
+	}
+	return s
+}
+
+func canCheckpoint(f Facts) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionCanCheckpoint, Status: metav1.ConditionFalse}
+	switch {
+	case f.KubeletFailure != "":
+		c.Reason, c.Message = "KubeletRefuses", f.KubeletFailure
+	case !f.Test.Done:
+		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, "NotTested", "the self-test has not ended yet"
+	case f.Test.DumpFailure != "":
+		c.Reason, c.Message = "DumpFails", f.Test.DumpFailure
+	case f.CRIUConfigMessage != "":
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, "Limited", f.CRIUConfigMessage
+	default:
+		c.Status, c.Reason = metav1.ConditionTrue, "Tested"
+	}
+	return c
+}
+
+func canRestore(f Facts) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionCanRestore, Status: metav1.ConditionFalse, Message: f.Test.Method.Message}
+	switch {
+	case !f.Test.Done:
+		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, "NotTested", "the self-test has not ended yet"
+	case f.Test.Method.Verified:
+		c.Status, c.Reason = metav1.ConditionTrue, "Verified"
+	default:
+		c.Reason = "NotVerified"
+	}
+	return c
+}
+
+// pick keeps the largest images when there are too many, and sorts them by name: a list that did not change reads the same.
+func pick(images []v1alpha1.NodeImage) []v1alpha1.NodeImage {
+	images = slices.Clone(images)
+	byName := func(a, b v1alpha1.NodeImage) int { return strings.Compare(a.Name, b.Name) }
+	if len(images) > maxImages {
+		slices.SortFunc(images, func(a, b v1alpha1.NodeImage) int {
+			return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), byName(a, b))
+		})
+		images = images[:maxImages]
+	}
+	slices.SortFunc(images, byName)
+	return images
+}
+
+func cut(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage], "")
+}

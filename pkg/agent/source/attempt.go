@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/cryopod/cryopod/pkg/agent/fence"
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
+	"github.com/cryopod/cryopod/pkg/metrics"
+)
+
+// dumpsAtOnce bounds how many containers of a pod are dumped, and then exported, at the same time.
+const dumpsAtOnce = 2
+
+// failedWrite bounds how long the agent tries to write that an attempt failed before it thaws a pod whose checkpoint nobody
+// can have claimed.
+const failedWrite = 10 * time.Second
+
+// attempt saves one pod, from Pending to Ready. It runs on its own, so that no dump keeps the fences of other pods waiting. Each step
+// begins with the write of its phase; only the agent writes these phases, and only a Ready one can be claimed.
+type attempt struct {
+	r    *Reconciler
+	pc   *v1alpha1.PodCheckpoint
+	pod  *corev1.Pod
+	plan *plan
+
+	archives  map[string]string // container → path
+	exported  map[string]v1alpha1.ContainerCheckpoint
+	readySent bool
+}
+
+// run saves the pod and returns why it could not. What follows, thawing included, is up to the reconciler: it acts on what is
+// written, so it comes to the same after a crash.
+func (a *attempt) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	steps := []struct {
+		phase  v1alpha1.Phase
+		mutate func(*v1alpha1.PodCheckpointStatus)
+		step   metrics.AgentStep
+		do     func(context.Context) error
+	}{
+		{v1alpha1.PhaseFreezing, a.describe, metrics.StepFreeze, a.freeze},
+		{v1alpha1.PhaseDumping, nil, metrics.StepDump, a.dump},
+		{v1alpha1.PhaseExporting, nil, metrics.StepExport, a.export},
+	}
+	defer a.limit(cancel)()
+	for _, s := range steps {
+		if err := a.r.insist(ctx, a.pc, s.phase, "", s.mutate); err != nil {
+			return err
+		}
+		if err := s.do(ctx); err != nil {
+			metrics.CountAgentError(s.step)
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause
+			}
+			return err
+		}
+	}
+	a.readySent = true
+	if err := a.r.insist(ctx, a.pc, v1alpha1.PhaseReady, a.readyMessage(), a.results); err != nil {
+		return err
+	}
+	metrics.ObserveFrozen(a.r.Clock.Since(enteredAt(a.pc, v1alpha1.PhaseFreezing)))
+	metrics.CountCheckpoint(a.pc.Spec.Reason, metrics.OutcomeReady)
+	a.r.ready(a.pc)
+	return nil
+}
+
+// limit cancels the attempt when the pod has stood still for too long or the deadline is over.
+func (a *attempt) limit(cancel context.CancelCauseFunc) (stop func()) {
+	frozen := time.Duration(a.pc.Spec.MaxFreezeSeconds) * time.Second
+	if frozen <= 0 {
+		frozen = v1alpha1.DefaultMaxFreeze
+	}
+	why := fmt.Errorf("the checkpoint was not durable within %s of freezing", frozen)
+	left := frozen
+	if d := a.pc.Spec.Deadline; d != nil {
+		if until := d.Sub(a.r.Clock.Now()); until < left {
+			left, why = until, errors.New("the deadline is over")
+		}
+	}
+	timer := a.r.Clock.AfterFunc(left, func() { cancel(why) })
+	return func() { timer.Stop() }
+}
+
+// describe writes down whose checkpoint this is and what it needs.
+func (a *attempt) describe(s *v1alpha1.PodCheckpointStatus) {
+	s.Owner = match.OwnerOf(a.pod)
+	s.TemplateHash = a.pod.Annotations[v1alpha1.AnnotationTemplateHash]
+	if s.TemplateHash == "" {
+		s.TemplateHash = match.TemplateHash(a.pod)
+	}
+	s.Containers = a.plan.status
+	s.Requirements = a.r.Requirements()
+}
+
+func (a *attempt) freeze(ctx context.Context) error {
+	entry := fence.Entry{
+		Checkpoint: client.ObjectKeyFromObject(a.pc), CheckpointUID: a.pc.UID,
+		Pod: a.pod.Name, PodUID: a.pod.UID, Since: a.r.Clock.Now(),
+	}
+	for _, c := range a.plan.freeze {
+		state, err := a.r.Fence.State(ctx, c.ID)
+		if err != nil {
+			return fmt.Errorf("reading the state of container %q: %w", c.Name, err)
+		}
+		if state != fence.Frozen {
+			entry.Containers = append(entry.Containers, c)
+		}
+	}
+	if err := a.r.Ledger.Put(entry); err != nil {
+		return err
+	}
+	return fence.FreezeAll(ctx, a.r.Fence, a.plan.freeze)
+}
+
+func (a *attempt) dump(ctx context.Context) error {
+	var mu sync.Mutex
+	a.archives = map[string]string{}
+	return a.each(ctx, func(ctx context.Context, c fence.Container) error {
+		path, err := a.r.Dumper.Dump(ctx, a.pc.Namespace, a.pod.Name, c)
+		if err != nil {
+			return fmt.Errorf("container %q: %w", c.Name, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		a.archives[c.Name] = path
+		return nil
+	})
+}
+
+func (a *attempt) export(ctx context.Context) error {
+	var mu sync.Mutex
+	a.exported = map[string]v1alpha1.ContainerCheckpoint{}
+	return a.each(ctx, func(ctx context.Context, c fence.Container) error {
+		exported, err := a.r.Exporter.Export(ctx, Part{
+			Checkpoint: client.ObjectKeyFromObject(a.pc), Pod: a.pod, Container: c,
+			BaseImage: baseImages(a.pod)[c.Name], Archive: a.archives[c.Name],
+		})
+		if err != nil {
+			return fmt.Errorf("container %q: %w", c.Name, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		a.exported[c.Name] = exported
+		return nil
+	})
+}
+
+// results writes down where the images are and how large.
+func (a *attempt) results(s *v1alpha1.PodCheckpointStatus) {
+	for i := range s.Containers {
+		c := &s.Containers[i]
+		e := a.exported[c.Name]
+		c.Image, c.ImageTag, c.Bytes, c.PushedBytes = e.Image, e.ImageTag, e.Bytes, e.PushedBytes
+	}
+}
+
+func (a *attempt) each(ctx context.Context, do func(context.Context, fence.Container) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(dumpsAtOnce)
+	for _, c := range a.plan.save {
+		group.Go(func() error { return do(ctx, c) })
+	}
+	return group.Wait()
+}
+
+// giveUp writes that the attempt failed and settles it. When that can't be written, and Ready was never sent, nobody can have claimed
+// the checkpoint or ever will: then the pod is thawed all the same, for it must not stand still because the API server is away.
+func (a *attempt) giveUp(ctx context.Context, why error) {
+	ctx = context.WithoutCancel(ctx)
+	logger := log.FromContext(ctx)
+	write, cancel := context.WithTimeout(ctx, failedWrite)
+	defer cancel()
+	err := a.r.failed(write, a.pc, why)
+	switch {
+	case err == nil:
+		if _, err := a.r.settle(ctx, a.pc); err != nil {
+			logger.Error(err, "Settling a failed checkpoint; trying again")
+		}
+		return
+	case errors.Is(err, errLost) || a.readySent:
+		return
+	}
+	logger.Error(err, "Writing that the checkpoint failed; thawing without it, since nobody can have claimed it")
+	if entry, ok := a.r.Ledger.Get(client.ObjectKeyFromObject(a.pc)); ok {
+		if err := a.r.thaw(ctx, entry.Containers, metrics.ThawFailed); err != nil {
+			logger.Error(err, "Thawing; trying again")
+		}
+	}
+}

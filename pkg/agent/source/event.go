@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
+
+// The reasons of the events that the agent records.
+const (
+	reasonStarted  = "CheckpointStarted"
+	reasonReady    = "CheckpointReady"
+	reasonFailed   = "CheckpointFailed"
+	reasonReleased = "CheckpointReleased"
+)
+
+// Events records events through the API server.
+type Events struct {
+	// Recorder sends them.
+	Recorder events.EventRecorder
+}
+
+var _ Recorder = Events{}
+
+// Event implements Recorder.
+func (e Events) Event(pc *v1alpha1.PodCheckpoint, warning bool, reason, note string) {
+	kind := corev1.EventTypeNormal
+	if warning {
+		kind = corev1.EventTypeWarning
+	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pc.Namespace, Name: pc.Spec.PodName, UID: pc.Spec.PodUID}}
+	e.Recorder.Eventf(pc, pod, kind, reason, "Checkpoint", "%s", note)
+	e.Recorder.Eventf(pod, pc, kind, reason, "Checkpoint", "%s", note)
+}
+
+func (r *Reconciler) started(pc *v1alpha1.PodCheckpoint, containers int) {
+	r.Recorder.Event(pc, false, reasonStarted, fmt.Sprintf("Freezing and saving %s; the pod stands still until it is deleted or goes on here",
+		count(containers, "container")))
+}
+
+func (r *Reconciler) ready(pc *v1alpha1.PodCheckpoint) {
+	next := "the pod goes on here, the checkpoint is kept"
+	if pc.Spec.Fence {
+		next = "the pod stays frozen until it is deleted, and its replacement goes on from here"
+	}
+	r.Recorder.Event(pc, false, reasonReady, fmt.Sprintf("%s; %s", pc.Status.Message, next))
+}
+
+func (r *Reconciler) tellFailed(pc *v1alpha1.PodCheckpoint) {
+	next := "the pod goes on here"
+	switch pc.Spec.Reason {
+	case v1alpha1.ReasonEviction, v1alpha1.ReasonPreemption, v1alpha1.ReasonTermination, v1alpha1.ReasonDeletion:
+		next = "evicting without it"
+	}
+	r.Recorder.Event(pc, true, reasonFailed, fmt.Sprintf("Checkpoint failed (%s); %s", pc.Status.Message, next))
+}
+
+func (r *Reconciler) tellReleased(pc *v1alpha1.PodCheckpoint) {
+	r.Recorder.Event(pc, false, reasonReleased, fmt.Sprintf("Checkpoint released (%s); the pod goes on here", pc.Status.Message))
+}
+
+// readyMessage tells how much was saved and how long the pod has stood still for it.
+func (a *attempt) readyMessage() string {
+	var bytes, pushed int64
+	for _, c := range a.exported {
+		bytes += c.Bytes
+		pushed += c.PushedBytes
+	}
+	frozen := a.r.Clock.Since(enteredAt(a.pc, v1alpha1.PhaseFreezing))
+	return fmt.Sprintf("saved %s, %s (%s pushed), in %s",
+		count(len(a.exported), "container"), mebibytes(bytes), mebibytes(pushed), frozen.Round(10*time.Millisecond))
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/cryopod/cryopod/pkg/agent/fence"
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/metrics"
+)
+
+// fence keeps the source of a Ready checkpoint frozen while its pod may still be deleted. When nobody deletes the pod in time,
+// or the pod did not stay frozen, the checkpoint is released; only when that is written is the pod thawed.
+func (r *Reconciler) fence(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctrl.Result, error) {
+	key := client.ObjectKeyFromObject(pc)
+	entry, held := r.Ledger.Get(key)
+	if !pc.Spec.Fence {
+		return r.letGo(ctx, pc, entry)
+	}
+	frozen, gone := false, false
+	if held {
+		var err1, err2 error
+		frozen, err1 = fence.AllFrozen(ctx, r.Fence, entry.Containers)
+		gone, err2 = fence.AllGone(ctx, r.Fence, entry.Containers)
+		if err := errors.Join(err1, err2); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	span := time.Duration(pc.Spec.FenceSeconds) * time.Second
+	if span <= 0 {
+		span = v1alpha1.DefaultFence
+	}
+	left := span - r.Clock.Since(enteredAt(pc, v1alpha1.PhaseReady))
+	if frozen && left > 0 {
+		return ctrl.Result{RequeueAfter: min(left, watchFrozen)}, nil
+	}
+	alive, err := r.alive(ctx, pc.Namespace, pc.Spec.PodName, pc.Spec.PodUID)
+	switch {
+	case err != nil:
+		return ctrl.Result{}, err
+	case alive == nil && (gone || !held):
+		return ctrl.Result{}, r.Ledger.Drop(key)
+	case alive == nil:
+		return ctrl.Result{RequeueAfter: watchFrozen}, nil
+	}
+	why := fmt.Sprintf("nobody deleted the pod within %s", span)
+	if left > 0 {
+		why = "a container of the pod did not stay frozen"
+	}
+	if err := r.write(ctx, pc, v1alpha1.PhaseReleased, why, nil); apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
+	} else if err != nil {
+		return ctrl.Result{}, err
+	}
+	log.FromContext(ctx).Info("Checkpoint released", "reason", why)
+	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeReleased)
+	r.tellReleased(pc)
+	return r.settle(ctx, pc)
+}
+
+// letGo thaws the source of a Ready checkpoint that was made without a fence.
+func (r *Reconciler) letGo(ctx context.Context, pc *v1alpha1.PodCheckpoint, entry fence.Entry) (ctrl.Result, error) {
+	if len(entry.Containers) > 0 {
+		if err := r.thaw(ctx, entry.Containers, metrics.ThawReleased); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	return ctrl.Result{}, r.Ledger.Drop(client.ObjectKeyFromObject(pc))
+}
+
+// settle does what follows from a phase that the agent does not change any more. One that was claimed stays frozen until its processes
+// are gone: they live on elsewhere. Of one that can't be claimed any more, the pod is thawed and what was made is removed.
+func (r *Reconciler) settle(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctrl.Result, error) {
+	key := client.ObjectKeyFromObject(pc)
+	entry, held := r.Ledger.Get(key)
+	if pc.Status.Claim != nil || phaseOf(pc) == v1alpha1.PhaseClaimed {
+		return r.dropWhenGone(ctx, entry, held)
+	}
+	if !held {
+		var err error
+		if entry, err = r.rebuild(ctx, pc); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	cause := metrics.ThawReleased
+	if phaseOf(pc) == v1alpha1.PhaseFailed {
+		cause = metrics.ThawFailed
+	}
+	if err := r.thaw(ctx, entry.Containers, cause); err != nil {
+		return ctrl.Result{}, err
+	}
+	r.clean(ctx, pc, entry)
+	r.forget(pc.UID)
+	return ctrl.Result{}, r.Ledger.Drop(key)
+}
+
+// orphan deals with what a PodCheckpoint froze that is gone. While its pod was never deleted, nobody can have claimed it: the pod is
+// thawed. Else it may have been claimed, and stays frozen until the kubelet has killed it.
+func (r *Reconciler) orphan(ctx context.Context, entry fence.Entry, held bool) (ctrl.Result, error) {
+	if !held {
+		return ctrl.Result{}, nil
+	}
+	alive, err := r.alive(ctx, entry.Checkpoint.Namespace, entry.Pod, entry.PodUID)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if alive == nil {
+		return r.dropWhenGone(ctx, entry, held)
+	}
+	log.FromContext(ctx).Info("Thawing a pod whose checkpoint is gone", "pod", entry.Pod)
+	if err := r.thaw(ctx, entry.Containers, metrics.ThawOrphaned); err != nil {
+		return ctrl.Result{}, err
+	}
+	r.forget(entry.CheckpointUID)
+	return ctrl.Result{}, r.Ledger.Drop(entry.Checkpoint)
+}
+
+func (r *Reconciler) dropWhenGone(ctx context.Context, entry fence.Entry, held bool) (ctrl.Result, error) {
+	if !held {
+		return ctrl.Result{}, nil
+	}
+	gone, err := fence.AllGone(ctx, r.Fence, entry.Containers)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !gone {
+		return ctrl.Result{RequeueAfter: watchGone}, nil
+	}
+	r.forget(entry.CheckpointUID)
+	return ctrl.Result{}, r.Ledger.Drop(entry.Checkpoint)
+}
+
+// thaw lets containers go on. It does not stop halfway when the agent ends.
+func (r *Reconciler) thaw(ctx context.Context, containers []fence.Container, cause metrics.ThawCause) error {
+	if len(containers) == 0 {
+		return nil
+	}
+	if err := fence.ThawAll(context.WithoutCancel(ctx), r.Fence, containers); err != nil {
+		metrics.CountAgentError(metrics.StepThaw)
+		return err
+	}
+	metrics.CountThaw(cause)
+	return nil
+}
+
+// alive returns the very pod when it exists and was not deleted; nil otherwise.
+func (r *Reconciler) alive(ctx context.Context, namespace, name string, uid types.UID) (*corev1.Pod, error) {
+	pod := &corev1.Pod{}
+	err := r.Live.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, pod)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading pod %q: %w", name, err)
+	case pod.UID != uid || pod.DeletionTimestamp != nil:
+		return nil, nil
+	}
+	return pod, nil
+}
+
+// rebuild finds out from the pod what a checkpoint holds that the ledger does not name. Only a checkpoint that came as far as
+// freezing holds anything.
+func (r *Reconciler) rebuild(ctx context.Context, pc *v1alpha1.PodCheckpoint) (fence.Entry, error) {
+	entry := fence.Entry{Checkpoint: client.ObjectKeyFromObject(pc), CheckpointUID: pc.UID, Pod: pc.Spec.PodName, PodUID: pc.Spec.PodUID}
+	if !reached(pc, v1alpha1.PhaseFreezing) {
+		return entry, nil
+	}
+	pod, err := r.alive(ctx, pc.Namespace, pc.Spec.PodName, pc.Spec.PodUID)
+	if err != nil || pod == nil {
+		return entry, err
+	}
+	if _, other := r.Ledger.Holder(pod.UID); other {
+		return entry, nil
+	}
+	entry.Containers = holding(pod, pc)
+	entry.Since = enteredAt(pc, v1alpha1.PhaseFreezing)
+	return entry, nil
+}
+
+// clean removes what a checkpoint left that is of no use. It can't be but best effort: the registry may be away.
+func (r *Reconciler) clean(ctx context.Context, pc *v1alpha1.PodCheckpoint, entry fence.Entry) {
+	logger := log.FromContext(ctx)
+	if reached(pc, v1alpha1.PhaseDumping) {
+		if err := r.Exporter.Clean(ctx, pc.Namespace, pc.Spec.PodName, entry.Containers, entry.Since); err != nil {
+			metrics.CountAgentError(metrics.StepClean)
+			logger.Error(err, "Removing archives")
+		}
+	}
+	if !reached(pc, v1alpha1.PhaseExporting) {
+		return
+	}
+	names := make([]string, 0, len(pc.Status.Containers))
+	for _, c := range pc.Status.Containers {
+		names = append(names, c.Name)
+	}
+	if err := r.Exporter.Withdraw(ctx, entry.Checkpoint, names); err != nil {
+		logger.V(1).Info("Could not remove images from the registry", "error", err.Error())
+	}
+}
+
+func (r *Reconciler) forget(uid types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.causes, uid)
+}

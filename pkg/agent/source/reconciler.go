@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package source saves the pods of one node: it takes each PodCheckpoint of the node from Pending to Ready, keeps the source frozen
+// until it is deleted, and lets it go on where nobody takes the checkpoint.
+//
+// One rule keeps a process from living twice: a frozen pod is thawed only when its PodCheckpoint can't be claimed any more (it is
+// final, without a claim, and that is written; or it is gone while the pod was never deleted), and a claim is only written
+// against Ready. Both go by resourceVersion, so one of them loses.
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/cryopod/cryopod/pkg/agent/fence"
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/metrics"
+)
+
+const (
+	// whenFull is how long a checkpoint waits for its turn while as many as may are under way.
+	whenFull = 500 * time.Millisecond
+	// whenHeld is how long a checkpoint waits for another one of the same pod.
+	whenHeld = time.Second
+	// watchFrozen is how often the agent looks, on the node only, whether a frozen pod still stands still.
+	watchFrozen = 2 * time.Second
+	// watchGone is how often it looks, on the node only, whether a claimed pod's processes are gone.
+	watchGone = 10 * time.Second
+)
+
+// Part is one container of a checkpoint on its way to the registry.
+type Part struct {
+	// Checkpoint is the PodCheckpoint.
+	Checkpoint types.NamespacedName
+	// Pod is the checkpointed pod.
+	Pod *corev1.Pod
+	// Container is the container.
+	Container fence.Container
+	// BaseImage is the image that the pod's owner wrote for it.
+	BaseImage string
+	// Archive is the path of the kubelet's archive.
+	Archive string
+}
+
+// Dumper makes the archive of a frozen container.
+type Dumper interface {
+	// Dump returns the path of the archive. The error says in one sentence why there is none.
+	Dump(ctx context.Context, namespace, pod string, c fence.Container) (string, error)
+}
+
+// Exporter brings archives to where other nodes can get them, and takes back what is of no use.
+type Exporter interface {
+	// Export makes an image of the part's archive, and removes the archive however it ends.
+	Export(ctx context.Context, p Part) (v1alpha1.ContainerCheckpoint, error)
+	// Clean removes the archives of a pod's containers that were made since a point in time.
+	Clean(ctx context.Context, namespace, pod string, containers []fence.Container, since time.Time) error
+	// Withdraw removes the images of a PodCheckpoint's containers. One that is not there is no error.
+	Withdraw(ctx context.Context, checkpoint types.NamespacedName, containers []string) error
+}
+
+// Recorder records events for people.
+type Recorder interface {
+	// Event records one about the PodCheckpoint, and on its pod too.
+	Event(pc *v1alpha1.PodCheckpoint, warning bool, reason, note string)
+}
+
+// Reconciler brings the PodCheckpoints of one node forward. All fields must be set.
+type Reconciler struct {
+	// Client reads PodCheckpoints from the node's cache and writes their status.
+	Client client.Client
+	// Live reads past the cache.
+	Live client.Reader
+	// Fence freezes and thaws.
+	Fence fence.Fence
+	// Ledger is the node's record of what is frozen.
+	Ledger *fence.Ledger
+	// Dumper makes archives, Exporter takes them away.
+	Dumper   Dumper
+	Exporter Exporter
+	// Requirements tells what a node must offer for what is dumped here.
+	Requirements func() *v1alpha1.Requirements
+	// Recorder tells people.
+	Recorder Recorder
+	// Clock is the time.
+	Clock clock.WithDelayedExecution
+	// MaxParallel bounds how many pods are saved at the same time.
+	MaxParallel int
+	// Wake makes Reconcile be called for a PodCheckpoint.
+	Wake func(types.NamespacedName)
+
+	mu      sync.Mutex
+	running map[types.NamespacedName]*running
+	causes  map[types.UID]error
+	group   sync.WaitGroup
+}
+
+// running is an attempt that is under way.
+type running struct {
+	uid, podUID types.UID
+	cancel      context.CancelCauseFunc
+}
+
+// Reconcile brings one PodCheckpoint forward by what is written of it. It never waits for a dump.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	key := request.NamespacedName
+	pc := &v1alpha1.PodCheckpoint{}
+	err := r.Client.Get(ctx, key, pc)
+	if client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, fmt.Errorf("reading checkpoint %q: %w", key, err)
+	}
+	gone := err != nil
+	if busy := r.busy(key); busy != nil {
+		if gone || pc.UID != busy.uid || phaseOf(pc).Final() {
+			busy.cancel(errLost)
+		}
+		return ctrl.Result{}, nil
+	}
+	entry, held := r.Ledger.Get(key)
+	if !held && (gone || phaseOf(pc).Final()) {
+		return ctrl.Result{}, nil
+	}
+	// The cache may lag behind what this agent wrote itself a moment ago.
+	if err := r.Live.Get(ctx, key, pc); apierrors.IsNotFound(err) {
+		return r.orphan(ctx, entry, held)
+	} else if err != nil {
+		return ctrl.Result{}, fmt.Errorf("reading checkpoint %q: %w", key, err)
+	}
+	if held && entry.CheckpointUID != pc.UID {
+		result, err := r.orphan(ctx, entry, held)
+		if err == nil && result.IsZero() {
+			result.RequeueAfter = time.Millisecond
+		}
+		return result, err
+	}
+	switch phase := phaseOf(pc); {
+	case phase == v1alpha1.PhasePending:
+		return r.begin(ctx, pc)
+	case phase == v1alpha1.PhaseReady:
+		return r.fence(ctx, pc)
+	case phase == v1alpha1.PhaseClaimed || phase.Final():
+		return r.settle(ctx, pc)
+	default:
+		return r.abandon(ctx, pc)
+	}
+}
+
+func (r *Reconciler) busy(key types.NamespacedName) *running {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.running[key]
+}
+
+// begin starts an attempt for a Pending checkpoint when it is its turn.
+func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctrl.Result, error) {
+	if d := pc.Spec.Deadline; d != nil && !r.Clock.Now().Before(d.Time) {
+		return r.refuse(ctx, pc, errors.New("the deadline is over"))
+	}
+	if _, held := r.Ledger.Holder(pc.Spec.PodUID); held {
+		return ctrl.Result{RequeueAfter: whenHeld}, nil
+	}
+	pod := &corev1.Pod{}
+	err := r.Live.Get(ctx, types.NamespacedName{Namespace: pc.Namespace, Name: pc.Spec.PodName}, pod)
+	if apierrors.IsNotFound(err) {
+		return r.refuse(ctx, pc, fmt.Errorf("pod %q is gone", pc.Spec.PodName))
+	}
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("reading pod %q: %w", pc.Spec.PodName, err)
+	}
+	plan, err := planFor(pod, pc)
+	if err != nil {
+		return r.refuse(ctx, pc, err)
+	}
+	// The attempt outlives this call; its context ends with cancel, and at the agent's end with Stop.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	key := client.ObjectKeyFromObject(pc)
+	if !r.enter(key, &running{uid: pc.UID, podUID: pod.UID, cancel: cancel}) {
+		cancel(nil)
+		return ctrl.Result{RequeueAfter: whenFull}, nil
+	}
+	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeStarted)
+	r.started(pc, len(plan.save))
+	a := &attempt{r: r, pc: pc, pod: pod, plan: plan}
+	r.group.Go(func() {
+		defer cancel(nil)
+		err := a.run(ctx)
+		if err != nil && !errors.Is(err, errLost) {
+			a.giveUp(ctx, err)
+		}
+		r.leave(key, pc.UID, err)
+	})
+	return ctrl.Result{}, nil
+}
+
+// enter takes a place for an attempt; false when all are taken, or one of the same pod is under way.
+func (r *Reconciler) enter(key types.NamespacedName, run *running) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running == nil {
+		r.running, r.causes = map[types.NamespacedName]*running{}, map[types.UID]error{}
+	}
+	if len(r.running) >= r.MaxParallel {
+		return false
+	}
+	for _, other := range r.running {
+		if other.podUID == run.podUID {
+			return false
+		}
+	}
+	r.running[key] = run
+	return true
+}
+
+func (r *Reconciler) leave(key types.NamespacedName, uid types.UID, err error) {
+	r.mu.Lock()
+	delete(r.running, key)
+	if err != nil {
+		r.causes[uid] = err
+	}
+	r.mu.Unlock()
+	r.Wake(key)
+}
+
+// Stop ends the attempts that are under way as failed, and waits for them.
+func (r *Reconciler) Stop() {
+	r.mu.Lock()
+	for _, run := range r.running {
+		run.cancel(errors.New("the agent is being stopped"))
+	}
+	r.mu.Unlock()
+	r.group.Wait()
+}
+
+// abandon ends the attempt of a former life, or one that could not even write that it failed.
+func (r *Reconciler) abandon(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctrl.Result, error) {
+	r.mu.Lock()
+	cause := r.causes[pc.UID]
+	r.mu.Unlock()
+	if cause == nil || errors.Is(cause, errLost) {
+		cause = fmt.Errorf("the agent was restarted while %s", phaseOf(pc))
+	}
+	return r.refuse(ctx, pc, cause)
+}
+
+// refuse writes that the checkpoint failed, and then settles it.
+func (r *Reconciler) refuse(ctx context.Context, pc *v1alpha1.PodCheckpoint, why error) (ctrl.Result, error) {
+	write, cancel := context.WithTimeout(ctx, failedWrite)
+	defer cancel()
+	if err := r.failed(write, pc, why); errors.Is(err, errLost) {
+		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
+	} else if err != nil {
+		return ctrl.Result{}, err
+	}
+	return r.settle(ctx, pc)
+}
+
+// failed writes that the checkpoint failed and tells people.
+func (r *Reconciler) failed(ctx context.Context, pc *v1alpha1.PodCheckpoint, why error) error {
+	if phaseOf(pc) == v1alpha1.PhaseFailed {
+		return nil
+	}
+	if err := r.insist(ctx, pc, v1alpha1.PhaseFailed, why.Error(), nil); err != nil {
+		return err
+	}
+	log.FromContext(ctx).Info("Checkpoint failed", "reason", why.Error())
+	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeFailed)
+	r.tellFailed(pc)
+	return nil
+}
