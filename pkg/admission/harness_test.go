@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admission_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/cryopod/cryopod/pkg/admission"
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
+
+// world is the handlers with an API server that is a fake, a clock that the test's bubble drives, and what they did.
+type world struct {
+	t       *testing.T
+	api     client.WithWatch
+	deps    admission.Dependencies
+	options admission.Options
+	events  *recorder
+	// before is called before each call of the API; an error ends the call with it.
+	before func(verb string, obj client.Object) error
+
+	mu    sync.Mutex
+	calls []string
+}
+
+func newWorld(t *testing.T, objects ...client.Object) *world {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := &world{t: t, events: &recorder{}, before: func(string, client.Object) error { return nil }}
+	w.api = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithStatusSubresource(&v1alpha1.PodCheckpoint{}).Build()
+	live := interceptor.NewClient(w.api, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if err := w.call("get", obj); err != nil {
+				return err
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
+		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			if err := w.call("create", obj); err != nil {
+				return err
+			}
+			obj.SetCreationTimestamp(metav1.NewTime(clock.RealClock{}.Now()))
+			return c.Create(ctx, obj, opts...)
+		},
+		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, obj client.Object, opts ...client.SubResourceUpdateOption) error {
+			if err := w.call("update "+sub, obj); err != nil {
+				return err
+			}
+			return c.SubResource(sub).Update(ctx, obj, opts...)
+		},
+	})
+	w.deps = admission.Dependencies{
+		Live: live, Cached: w.api, Writer: live, Events: w.events, Clock: clock.RealClock{}, Changes: &admission.Waiter{},
+	}
+	return w
+}
+
+func (w *world) call(verb string, obj client.Object) error {
+	w.mu.Lock()
+	w.calls = append(w.calls, fmt.Sprintf("%s %s", verb, strings.TrimPrefix(fmt.Sprintf("%T", obj), "*")))
+	w.mu.Unlock()
+	return w.before(verb, obj)
+}
+
+// count is how many calls of the API began with the words.
+func (w *world) count(words string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, c := range w.calls {
+		if strings.HasPrefix(c, words) {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) checkpoints() []v1alpha1.PodCheckpoint {
+	w.t.Helper()
+	var list v1alpha1.PodCheckpointList
+	if err := w.api.List(w.t.Context(), &list); err != nil {
+		w.t.Fatal(err)
+	}
+	return list.Items
+}
+
+// change does what an agent would: it writes the checkpoint's status, and the informer tells.
+func (w *world) change(name string, change func(*v1alpha1.PodCheckpoint)) {
+	w.t.Helper()
+	var pc v1alpha1.PodCheckpoint
+	if err := w.api.Get(w.t.Context(), client.ObjectKey{Namespace: "ns", Name: name}, &pc); err != nil {
+		w.t.Fatal(err)
+	}
+	change(&pc)
+	if err := w.api.Status().Update(w.t.Context(), &pc); err != nil {
+		w.t.Fatal(err)
+	}
+	w.deps.Changes.OnUpdate(nil, &pc)
+}
+
+func (w *world) evict(ctx context.Context, ev policyv1.Eviction, dryRun bool) ctrladmission.Response {
+	return w.evictWith(ctx, admission.NewEviction(w.deps, w.options), ev, dryRun)
+}
+
+func (w *world) evictWith(ctx context.Context, h *admission.Eviction, ev policyv1.Eviction, dryRun bool) ctrladmission.Response {
+	return h.Handle(ctx, ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		Namespace: "ns", Name: ev.Name, DryRun: &dryRun, Object: raw(w.t, ev),
+	}})
+}
+
+func (w *world) create(pod *corev1.Pod, dryRun bool) ctrladmission.Response {
+	n := 0
+	h := admission.NewPodCreate(w.deps, w.options, func() string { n++; return fmt.Sprintf("id-%d", n) })
+	return h.Handle(w.t.Context(), ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		Namespace: "ns", DryRun: &dryRun, Object: raw(w.t, pod),
+	}})
+}
+
+func raw(t *testing.T, obj any) runtime.RawExtension {
+	t.Helper()
+	text, err := json.Marshal(obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return runtime.RawExtension{Raw: text}
+}
+
+func eviction() policyv1.Eviction {
+	return policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web-0"}}
+}
+
+// recorder keeps events as "Kind Reason: note".
+type recorder struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (r *recorder) Eventf(regarding, _ runtime.Object, _, reason, _, note string, args ...any) {
+	kind := regarding.GetObjectKind().GroupVersionKind().Kind
+	if kind == "" {
+		kind = fmt.Sprintf("%T", regarding)
+		kind = kind[strings.LastIndexByte(kind, '.')+1:]
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = append(r.seen, fmt.Sprintf("%s %s: %s", kind, reason, fmt.Sprintf(note, args...)))
+}
+
+func (r *recorder) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.seen...)
+}
+
+func request(obj runtime.RawExtension) ctrladmission.Request {
+	return ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Namespace: "ns", Object: obj}}
+}
