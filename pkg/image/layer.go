@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -101,11 +102,10 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 	return s, nil
 }
 
-// stop ends all streams and waits for their goroutines.
+// stop ends all streams and waits for their goroutines. It may be called concurrently; each call waits.
 func (l *layer) stop() {
 	l.mu.Lock()
-	streams := l.streams
-	l.streams = nil
+	streams := slices.Clone(l.streams)
 	l.mu.Unlock()
 	for _, s := range streams {
 		_ = s.Close() // an error of a stream that nobody reads any more tells nothing

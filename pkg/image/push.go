@@ -128,6 +128,7 @@ func (p *Pusher) Push(ctx context.Context, r Request) (Result, error) {
 func (p *Pusher) pushOnce(ctx context.Context, tag name.Tag, r Request) (Result, error) {
 	layer := newLayer(r.Archive, p.Limits, p.workers())
 	defer layer.stop()
+	defer stopWith(ctx, layer)()
 	img := &checkpointImage{layer: layer, request: r}
 	if err := remote.Write(tag, img, p.remoteOptions(ctx)...); err != nil {
 		// What went wrong on this side explains what the transport saw of it.
@@ -151,6 +152,21 @@ func (p *Pusher) pushOnce(ctx context.Context, tag name.Tag, r Request) (Result,
 		PushedBytes:  pushed,
 		Metadata:     m,
 	}, nil
+}
+
+// stopWith stops the layer as soon as ctx ends: the transport alone would wait for an archive that blocks. The function that it
+// returns ends the watch.
+func stopWith(ctx context.Context, l *layer) (end func()) {
+	stopped := make(chan struct{})
+	unwatch := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		l.stop()
+	})
+	return func() {
+		if !unwatch() {
+			<-stopped
+		}
+	}
 }
 
 // Delete removes the image that ref names, by tag or by digest, with every tag that it has. An image that is not there is no
