@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -157,18 +158,29 @@ func (b *Bed) startRecorder(ctx context.Context) error {
 	if b.process, err = b.Cluster.StartProcess(ctx, "recorder", argv, nil); err != nil {
 		return err
 	}
+	if err := b.waitRecorder(ctx); err != nil {
+		return err
+	}
 	address, stop, err := b.Cluster.Forward(context.WithoutCancel(ctx), "127.0.0.1:"+strconv.Itoa(queryPort))
 	if err != nil {
 		return err
 	}
 	b.stop = stop
 	b.Recorder = recorder.Client{Address: address}
+	return nil
+}
+
+// waitRecorder returns once the recorder has said that it listens.
+func (b *Bed) waitRecorder(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := b.Recorder.Healthy(ctx); err != nil {
-		return fmt.Errorf("%w: it wrote: %s", err, b.process.LogTail(20))
-	}
-	return nil
+	return Until(ctx, func(context.Context) error {
+		tail := b.process.LogTail(5)
+		if !strings.Contains(tail, fmt.Sprintf("recorder %d:", b.process.PID())) {
+			return fmt.Errorf("waiting for the recorder: it wrote: %s", tail)
+		}
+		return nil
+	})
 }
 
 // Maker makes objects of a namespace, whose workloads speak to the recorder by its address.

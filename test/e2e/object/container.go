@@ -57,7 +57,7 @@ func (m Maker) NodeJS(name, container string, mebibytes int) corev1.Container {
 
 // Java is the Java workload with so many MiB. It is compiled when the container starts.
 func (m Maker) Java(name, container string, mebibytes int) corev1.Container {
-	const compileAndRun = "mkdir /classes && ecj -21 -d /classes " + scriptDir + "/Stepper.java && exec java -Xmx256m -cp /classes Stepper"
+	const compileAndRun = "mkdir /classes && javac -d /classes " + scriptDir + "/Stepper.java && exec java -Xmx256m -cp /classes Stepper"
 	return m.scripted(name, container, m.Images.Java, mebibytes, "/bin/sh", "-c", compileAndRun)
 }
 

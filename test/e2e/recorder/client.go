@@ -90,20 +90,3 @@ func Reached(step int64) func([]Entry) bool {
 		return false
 	}
 }
-
-// Healthy returns once the server answers.
-func (c Client) Healthy(ctx context.Context) error {
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
-	for {
-		_, err := c.Entries(ctx, "", 0)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the recorder: %w", err)
-		case <-ticker.C:
-		}
-	}
-}

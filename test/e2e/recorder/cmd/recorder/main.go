@@ -65,7 +65,7 @@ func run(o options) error {
 	if err != nil {
 		return fmt.Errorf("listening for queries: %w", err)
 	}
-	fmt.Printf("recording steps from %s, answering on %s\n", steps.Addr(), queries.Addr())
+	fmt.Printf("recorder %d: recording steps from %s, answering on %s\n", os.Getpid(), steps.Addr(), queries.Addr())
 	failed := make(chan error, 2)
 	go func() { failed <- server.Serve(steps) }()
 	answers := http.Server{Handler: server, ReadHeaderTimeout: 5 * time.Second}
