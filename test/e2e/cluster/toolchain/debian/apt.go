@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // ErrNoMirror says that apt's configuration names no archive to install from.
@@ -21,16 +23,24 @@ func Install(ctx context.Context, packages ...string) error {
 	}
 	// Another installation may be running; it ends some day.
 	install := append([]string{"--option", "DPkg::Lock::Timeout=120", "install", "--yes", "--no-install-recommends"}, packages...)
-	if _, err := Run(command(ctx, "apt-get", install...)); err == nil {
+	if _, err := Run(politely(ctx, "apt-get", install...)); err == nil {
 		return nil
 	}
-	if _, err := Run(command(ctx, "apt-get", "update")); err != nil {
+	if _, err := Run(politely(ctx, "apt-get", "update")); err != nil {
 		return fmt.Errorf("updating package lists: %w", err)
 	}
-	if _, err := Run(command(ctx, "apt-get", install...)); err != nil {
+	if _, err := Run(politely(ctx, "apt-get", install...)); err != nil {
 		return fmt.Errorf("installing %s: %w", strings.Join(packages, ", "), err)
 	}
 	return nil
+}
+
+// politely prepares a command that is asked to end, not killed: half an installation would stay on this machine.
+func politely(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := command(ctx, name, args...)
+	cmd.SysProcAttr = nil
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	return cmd
 }
 
 // Mirror returns the address of the Debian archive that apt uses.
