@@ -14,6 +14,7 @@ import (
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
+	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
@@ -39,9 +40,13 @@ func (d dockerConfig) ResolveContext(_ context.Context, target authn.Resource) (
 	if err != nil || file == nil {
 		return authn.Anonymous, err
 	}
+	auths := make(map[string]types.AuthConfig, len(file.AuthConfigs))
+	for key, auth := range file.AuthConfigs {
+		auths[normalize(key)] = auth
+	}
 	// As the kubelet: the longest path that was given for the registry counts.
 	for key := target.String(); ; {
-		if auth, ok := file.AuthConfigs[key]; ok {
+		if auth, ok := auths[key]; ok {
 			return authn.FromConfig(authn.AuthConfig{
 				Username:      auth.Username,
 				Password:      auth.Password,
@@ -56,6 +61,13 @@ func (d dockerConfig) ResolveContext(_ context.Context, target authn.Resource) (
 		}
 		key = key[:slash]
 	}
+}
+
+// normalize reduces the forms that docker has used for a registry (https://index.docker.io/v1/) to host and path.
+func normalize(key string) string {
+	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
+	key = strings.TrimSuffix(key, "/")
+	return strings.TrimSuffix(strings.TrimSuffix(key, "/v1"), "/v2")
 }
 
 func (d dockerConfig) load() (*configfile.ConfigFile, error) {
