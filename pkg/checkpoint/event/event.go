@@ -35,19 +35,26 @@ type Event struct {
 	Message string
 }
 
-// Publish records the event on the PodCheckpoint, on the owner that it knows, and on each of the pods that is not nil.
-func Publish(r Recorder, e Event, pc *v1alpha1.PodCheckpoint, pods ...*corev1.Pod) {
-	for _, pod := range pods {
-		if pod != nil {
-			r.Eventf(pod, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
-		}
+// Publish records the event on the pod and on the PodCheckpoint, each related to the other, and on the owner that the PodCheckpoint
+// knows, related to the pod: recorders count events of one reason about the same objects together and keep the first one's message.
+// Pod and pc may be nil.
+func Publish(r Recorder, e Event, pc *v1alpha1.PodCheckpoint, pod *corev1.Pod) {
+	var aboutPod, aboutCheckpoint runtime.Object
+	if pod != nil {
+		aboutPod = pod
+	}
+	if pc != nil {
+		aboutCheckpoint = pc
+	}
+	if pod != nil {
+		r.Eventf(pod, aboutCheckpoint, e.Type, e.Reason, e.Action, "%s", e.Message)
 	}
 	if pc == nil {
 		return
 	}
-	r.Eventf(pc, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
+	r.Eventf(pc, aboutPod, e.Type, e.Reason, e.Action, "%s", e.Message)
 	if o := pc.Status.Owner; o != nil {
 		owner := &corev1.ObjectReference{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: pc.Namespace, Name: o.Name, UID: o.UID}
-		r.Eventf(owner, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
+		r.Eventf(owner, aboutPod, e.Type, e.Reason, e.Action, "%s", e.Message)
 	}
 }
