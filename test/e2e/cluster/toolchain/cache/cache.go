@@ -24,6 +24,9 @@ const DirEnv = "CRYOPOD_CACHE"
 // buildingSuffix ends the name of a directory that is not finished. Nothing but a killed run leaves one behind.
 const buildingSuffix = ".building"
 
+// keep is how long an entry stays that nobody asks for.
+const keep = 30 * 24 * time.Hour
+
 // lockPoll is how often a waiting process asks for a lock that another one holds.
 const lockPoll = 200 * time.Millisecond
 
@@ -68,15 +71,22 @@ func Open(dir string) *Cache {
 	return &Cache{dir: dir}
 }
 
-// Lookup returns the directory of e and whether it is there, finished.
+// Lookup returns the directory of e and whether it is there, finished. Looking counts as use.
 func (c *Cache) Lookup(e Entry) (string, bool) {
 	path := filepath.Join(c.dir, e.Kind, e.name())
 	info, err := os.Lstat(path)
-	return path, err == nil && info.IsDir()
+	if err != nil || !info.IsDir() {
+		return path, false
+	}
+	// Somebody else's cache can be read without being marked.
+	now := time.Now()
+	_ = os.Chtimes(path, now, now)
+	return path, true
 }
 
 // Ensure returns the directory of e and calls build first when it is not there. build fills the empty directory that
 // it is given; when it fails, nothing stays. Of several callers, in this process or others, one builds and the rest wait.
+// Entries of the same kind and version that nobody asked for in 30 days go when a new one is built.
 func (c *Cache) Ensure(ctx context.Context, e Entry, build func(ctx context.Context, dir string) error) (string, error) {
 	path, ok := c.Lookup(e)
 	if ok {
@@ -93,7 +103,7 @@ func (c *Cache) Ensure(ctx context.Context, e Entry, build func(ctx context.Cont
 	if _, ok := c.Lookup(e); ok {
 		return path, nil
 	}
-	if err := removeLeftovers(filepath.Dir(path), e.Version); err != nil {
+	if err := tidy(filepath.Dir(path), e.Version); err != nil {
 		return "", err
 	}
 	return path, buildEntry(ctx, path, build)
@@ -113,8 +123,9 @@ func buildEntry(ctx context.Context, path string, build func(ctx context.Context
 	return nil
 }
 
-// removeLeftovers deletes what killed runs left of version. The caller holds the version's lock.
-func removeLeftovers(folder, version string) error {
+// tidy deletes what killed runs left of version and what nobody has used for long, a version with an older key say. The
+// caller holds the version's lock.
+func tidy(folder, version string) error {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return fmt.Errorf("reading cache folder %q: %w", folder, err)
@@ -122,7 +133,14 @@ func removeLeftovers(folder, version string) error {
 	for _, entry := range entries {
 		// A key has no dash, so a version that is the beginning of another one's name does not match that.
 		rest, ok := strings.CutPrefix(entry.Name(), version+"-")
-		if !ok || strings.Contains(rest, "-") || !strings.HasSuffix(rest, buildingSuffix) {
+		if !ok || strings.Contains(rest, "-") {
+			continue
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return fmt.Errorf("reading cache folder %q: %w", folder, err)
+		}
+		if !strings.HasSuffix(rest, buildingSuffix) && time.Since(info.ModTime()) < keep {
 			continue
 		}
 		if err := Remove(filepath.Join(folder, entry.Name())); err != nil {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -103,6 +104,33 @@ func TestLeftoversOfKilledRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"v1-" + entry.Key.String(), "v1-old", "v1-rc.1-abc.building"}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, names(t, dir)); diff != "" {
+		t.Errorf("entries (-want +got):\n%s", diff)
+	}
+}
+
+func TestOldEntriesGo(t *testing.T) {
+	dir := t.TempDir()
+	store := cache.Open(dir)
+	used, unused := entry, entry
+	used.Key, unused.Key = cache.NewKey("used"), cache.NewKey("unused")
+	long := time.Now().AddDate(0, -2, 0)
+	for _, old := range []cache.Entry{used, unused} {
+		path, err := store.Ensure(t.Context(), old, write(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range []cache.Entry{used, entry} {
+		if _, err := store.Ensure(t.Context(), e, write("")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"v1-" + entry.Key.String(), "v1-" + used.Key.String()}
 	slices.Sort(want)
 	if diff := cmp.Diff(want, names(t, dir)); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)
