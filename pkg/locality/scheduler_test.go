@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
@@ -194,24 +195,22 @@ func TestRefusedPodTakesANewNode(t *testing.T) {
 	r.awaitBinding(t, "new")
 }
 
-func TestRefusedPodWaitsOnIrrelevantChange(t *testing.T) {
-	server := startAPIServer(t, newProfile("node", false), newCheckpoint())
+func TestImagesThatComeAndGoWakeNobody(t *testing.T) {
+	server := startAPIServer(t, newProfile("node", true), newCheckpoint())
 	r := startScheduler(t, server, time.Minute, newNode("node"))
-	r.create(t, restoringPod())
-	r.awaitRefusal(t, unverifiedSummary)
-	// Neither is any reason to try again; both are handled before the change that is one.
-	server.put(newProfile("node", false, v1alpha1.NodeImage{Name: appDigest, Bytes: mib}))
-	r.clock.Step(patience / 2)
-	server.put(newProfile("node", true))
-	r.awaitBinding(t, "node")
+	pod := restoringPod()
+	pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("8")}
+	r.create(t, pod)
+	r.awaitRefusal(t, "1 Insufficient cpu")
+	server.put(newProfile("node", true, v1alpha1.NodeImage{Name: appDigest, Bytes: mib}))
 	select {
 	case e := <-r.events:
-		if !strings.HasPrefix(e, "Normal Scheduled") {
-			t.Errorf("got the event %q, want no second attempt but the one that succeeded", e)
-		}
-	case <-time.After(20 * time.Second):
-		t.Error("no event for the binding")
+		t.Errorf("got the event %q, want no attempt: the node can restore what it could before", e)
+	case <-time.After(300 * time.Millisecond):
 	}
+	// The profile of another node that fits is a reason, and shows that the watch is alive.
+	server.put(newProfile("other", true))
+	r.awaitRefusal(t, "1 Insufficient cpu")
 }
 
 func TestSchedulerWithoutCRDs(t *testing.T) {
