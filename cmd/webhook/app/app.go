@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package app puts the webhook's parts together: the manager with its cache and servers, the certificate, admission, and the
+// controllers.
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/cryopod/cryopod/certs/selfsigned"
+	"github.com/cryopod/cryopod/pkg/admission"
+	"github.com/cryopod/cryopod/pkg/checkpoint"
+)
+
+// name is the Lease that the leader holds, and the reporter of the controllers' events.
+const name = "cryopod-webhook"
+
+const (
+	// shutdown is how long held evictions get to be answered. The Deployment's terminationGracePeriodSeconds is longer.
+	shutdown = 30 * time.Second
+
+	// clientQPS and clientBurst bound requests to the API server: a drain of a full node makes a few for each pod within seconds.
+	clientQPS   = 50
+	clientBurst = 100
+)
+
+// Run runs the webhook in the cluster that the environment names until ctx is done.
+func Run(ctx context.Context, o Options) error {
+	ctrl.SetLogger(logger(o))
+	klog.SetLogger(ctrl.Log)
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the cluster: %w", err)
+	}
+	mgr, err := NewManager(ctx, config, o)
+	if err != nil {
+		return err
+	}
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("running the manager: %w", err)
+	}
+	return nil
+}
+
+func logger(o Options) logr.Logger {
+	level := slog.LevelInfo
+	// Validate has seen that it can be read.
+	_ = level.UnmarshalText([]byte(o.LogLevel))
+	handlerOptions := &slog.HandlerOptions{Level: level}
+	if o.LogFormat == "text" {
+		return logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, handlerOptions))
+	}
+	return logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, handlerOptions))
+}
+
+// NewManager makes the manager with everything that it runs.
+func NewManager(ctx context.Context, config *rest.Config, o Options) (manager.Manager, error) {
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = clientQPS, clientBurst
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
+	rotator := &selfsigned.Rotator{}
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         cacheOptions(o),
+		WebhookServer:                 webhook.NewServer(serverOptions(o, rotator)),
+		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddress},
+		HealthProbeBindAddress:        o.ProbeAddress,
+		LeaderElection:                o.LeaderElect,
+		LeaderElectionID:              name,
+		LeaderElectionNamespace:       o.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       ptr.To(shutdown),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the manager: %w", err)
+	}
+	if err := addCertificate(mgr, o, rotator); err != nil {
+		return nil, err
+	}
+	if err := addAdmission(ctx, mgr, o); err != nil {
+		return nil, err
+	}
+	if err := checkpoint.Register(ctx, mgr, mgr.GetEventRecorder(name), o.Checkpoint); err != nil {
+		return nil, err
+	}
+	return mgr, addProbes(mgr)
+}
+
+// serverOptions let the rotator bring the certificate, or have the server watch the files.
+func serverOptions(o Options, rotator *selfsigned.Rotator) webhook.Options {
+	server := webhook.Options{
+		Port: o.WebhookPort, CertDir: o.CertDir,
+		TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }},
+	}
+	if o.CertMode == CertRotate {
+		server.TLSOpts = append(server.TLSOpts, func(c *tls.Config) { c.GetCertificate = rotator.GetCertificate })
+	}
+	return server
+}
+
+// addCertificate fills the rotator in, now that there is a manager.
+func addCertificate(mgr manager.Manager, o Options, rotator *selfsigned.Rotator) error {
+	if o.CertMode != CertRotate {
+		return nil
+	}
+	rotator.Client, rotator.Live, rotator.Clock = mgr.GetClient(), mgr.GetAPIReader(), clock.RealClock{}
+	rotator.Secret = client.ObjectKey{Namespace: o.Namespace, Name: o.CertSecret}
+	rotator.Configuration = o.Configuration
+	rotator.Policy = selfsigned.Policy{Host: o.Service + "." + o.Namespace + ".svc", Lifetime: o.CertLifetime}
+	if err := mgr.AddReadyzCheck("certificate", rotator.Ready); err != nil {
+		return fmt.Errorf("adding the readiness of the certificate: %w", err)
+	}
+	return rotator.Register(mgr)
+}
+
+func addAdmission(ctx context.Context, mgr manager.Manager, o Options) error {
+	if err := watchLease(ctx, mgr); err != nil {
+		return err
+	}
+	key := client.ObjectKey{Namespace: o.Namespace, Name: o.SchedulerLease}
+	o.Admission.SchedulerReady = admission.NewSchedulerLease(mgr.GetClient(), clock.RealClock{}, key).Ready
+	return admission.SetupWithManager(ctx, mgr, o.Admission)
+}
+
+func addProbes(mgr manager.Manager) error {
+	for check, add := range map[string]func() error{
+		"healthz": func() error { return mgr.AddHealthzCheck("ping", healthz.Ping) },
+		"webhook": func() error { return mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()) },
+		"cache":   func() error { return mgr.AddReadyzCheck("cache", cacheSynced(mgr.GetCache())) },
+	} {
+		if err := add(); err != nil {
+			return fmt.Errorf("adding the check %q: %w", check, err)
+		}
+	}
+	return nil
+}
