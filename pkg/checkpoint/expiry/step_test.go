@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package expiry_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/checkpoint/expiry"
+	"github.com/cryopod/cryopod/pkg/metrics"
+)
+
+var (
+	start  = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	limits = expiry.Limits{ReadyFor: time.Hour, KeepFinished: 30 * time.Minute}
+)
+
+// checkpoint is a PodCheckpoint made at start that entered the phase a minute later. Its deadline is two minutes after start.
+func checkpoint(phase v1alpha1.Phase, change ...func(*v1alpha1.PodCheckpoint)) *v1alpha1.PodCheckpoint {
+	deadline := metav1.NewTime(start.Add(2 * time.Minute))
+	pc := &v1alpha1.PodCheckpoint{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart-1", CreationTimestamp: metav1.NewTime(start)},
+		Spec: v1alpha1.PodCheckpointSpec{
+			PodName: "cart-old", PodUID: "old", NodeName: "node-1", Reason: v1alpha1.ReasonEviction, Deadline: &deadline,
+		},
+	}
+	if phase != "" {
+		pc.Status.Enter(phase, "", start.Add(time.Minute))
+	}
+	for _, f := range change {
+		f(pc)
+	}
+	return pc
+}
+
+func noDeadline(pc *v1alpha1.PodCheckpoint) { pc.Spec.Deadline = nil }
+
+func TestNext(t *testing.T) {
+	type outcome struct {
+		Phase   v1alpha1.Phase
+		Message string
+		Outcome metrics.Outcome
+		Event   string
+		Delete  bool
+		After   time.Duration
+	}
+	late := outcome{
+		Phase: v1alpha1.PhaseFailed, Outcome: metrics.OutcomeFailed, Event: "CheckpointFailed",
+		Message: "The deadline passed while the checkpoint was Dumping; the pod goes on without it",
+	}
+	for name, tc := range map[string]struct {
+		pc   *v1alpha1.PodCheckpoint
+		gone bool
+		age  time.Duration
+		want outcome
+	}{
+		"new":                      {pc: checkpoint(""), want: outcome{After: 2 * time.Minute}},
+		"under way":                {pc: checkpoint(v1alpha1.PhaseDumping), age: 90 * time.Second, want: outcome{After: 30 * time.Second}},
+		"under way, past deadline": {pc: checkpoint(v1alpha1.PhaseDumping), age: 2 * time.Minute, want: late},
+		"never picked up": {
+			pc: checkpoint(""), age: time.Hour,
+			want: outcome{
+				Phase: v1alpha1.PhaseFailed, Outcome: metrics.OutcomeFailed, Event: "CheckpointFailed",
+				Message: "The deadline passed while the checkpoint was Pending; the pod goes on without it",
+			},
+		},
+		"under way, no deadline":           {pc: checkpoint(v1alpha1.PhaseDumping, noDeadline), age: 10 * time.Minute, want: outcome{After: 50 * time.Minute}},
+		"under way, no deadline, for ages": {pc: checkpoint(v1alpha1.PhaseDumping, noDeadline), age: time.Hour, want: late},
+		"the pod is gone": {
+			pc: checkpoint(v1alpha1.PhaseExporting), gone: true,
+			want: outcome{
+				Phase: v1alpha1.PhaseFailed, Outcome: metrics.OutcomeFailed, Event: "CheckpointFailed",
+				Message: `Pod "cart-old" was gone before its checkpoint was ready; its replacement starts cold`,
+			},
+		},
+		"ready, the pod is gone as it should": {pc: checkpoint(v1alpha1.PhaseReady), gone: true, age: time.Minute, want: outcome{After: time.Hour}},
+		"ready, past deadline":                {pc: checkpoint(v1alpha1.PhaseReady), age: 3 * time.Minute, want: outcome{After: 58 * time.Minute}},
+		"ready, nobody came": {
+			pc: checkpoint(v1alpha1.PhaseReady), age: 61 * time.Minute,
+			want: outcome{Phase: v1alpha1.PhaseExpired, Outcome: metrics.OutcomeExpired, Message: "No pod claimed the checkpoint for 1h0m0s"},
+		},
+		"claimed, for ages": {pc: checkpoint(v1alpha1.PhaseClaimed), age: 100 * time.Hour},
+		"restored":          {pc: checkpoint(v1alpha1.PhaseRestored), age: time.Minute, want: outcome{After: 30 * time.Minute}},
+		"restored, read":    {pc: checkpoint(v1alpha1.PhaseRestored), age: 31 * time.Minute, want: outcome{Delete: true}},
+		"failed, read":      {pc: checkpoint(v1alpha1.PhaseFailed), age: 31 * time.Minute, want: outcome{Delete: true}},
+		"released, read":    {pc: checkpoint(v1alpha1.PhaseReleased), age: 31 * time.Minute, want: outcome{Delete: true}},
+		"expired, read":     {pc: checkpoint(v1alpha1.PhaseExpired), age: 31 * time.Minute, want: outcome{Delete: true}},
+		"failed without times": {
+			pc: checkpoint(v1alpha1.PhaseFailed, func(pc *v1alpha1.PodCheckpoint) { pc.Status.Timings = nil }), age: 30 * time.Minute,
+			want: outcome{Delete: true},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := tc.pc.DeepCopy()
+			step := expiry.Next(tc.pc, tc.gone, start.Add(tc.age), limits)
+			got := outcome{Outcome: step.Outcome, Event: step.Event.Reason, Delete: step.Delete, After: step.After}
+			if step.Status != nil {
+				got.Phase, got.Message = step.Status.Phase, step.Status.Message
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("step (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, tc.pc); diff != "" {
+				t.Errorf("the PodCheckpoint given was changed:\n%s", diff)
+			}
+		})
+	}
+}
