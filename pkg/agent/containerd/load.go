@@ -40,15 +40,28 @@ func (c *Client) Load(ctx context.Context, name string, img v1.Image, snapshotte
 	if err != nil {
 		return err
 	}
-	record := images.Image{Name: name, Target: target, Labels: map[string]string{managed: "managed"}}
-	store := c.client.ImageService()
-	if _, err = store.Create(ctx, record); errdefs.IsAlreadyExists(err) {
-		_, err = store.Update(ctx, record)
-	}
+	config, err := img.ConfigName()
 	if err != nil {
 		return err
 	}
+	record := images.Image{Name: name, Target: target, Labels: map[string]string{managed: "managed"}}
+	byID := record
+	byID.Name = config.String()
+	// The CRI names an image by its ID too; it would do so itself, but only some time after it heard of the new image.
+	for _, r := range []images.Image{record, byID} {
+		if err := c.put(ctx, r); err != nil {
+			return err
+		}
+	}
 	return client.NewImageWithPlatform(c.client, record, platforms.Default()).Unpack(ctx, snapshotter)
+}
+
+func (c *Client) put(ctx context.Context, record images.Image) error {
+	_, err := c.client.ImageService().Create(ctx, record)
+	if errdefs.IsAlreadyExists(err) {
+		_, err = c.client.ImageService().Update(ctx, record)
+	}
+	return err
 }
 
 func (c *Client) write(ctx context.Context, img v1.Image) (ocispec.Descriptor, error) {
@@ -99,11 +112,26 @@ func descriptor(d v1.Descriptor) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size}
 }
 
-// Unload removes an image's name from containerd's store and waits until its content is gone. One that is not there is no error.
+// Unload removes an image from containerd's store, by its name and its ID, and waits until its content is gone. One that is not
+// there is no error.
 func (c *Client) Unload(ctx context.Context, name string) error {
-	err := c.client.ImageService().Delete(ctx, name, images.SynchronousDelete())
-	if err != nil && !errdefs.IsNotFound(err) {
+	store := c.client.ImageService()
+	record, err := store.Get(ctx, name)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("removing image %q: %w", name, err)
+	}
+	// The name goes last: by it a later Unload finds what this one left.
+	names := []string{name}
+	if config, err := record.Config(ctx, c.client.ContentStore(), platforms.Default()); err == nil {
+		names = []string{config.Digest.String(), name}
+	}
+	for _, n := range names {
+		if err := store.Delete(ctx, n, images.SynchronousDelete()); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("removing image %q: %w", n, err)
+		}
 	}
 	return nil
 }

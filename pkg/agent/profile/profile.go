@@ -25,8 +25,10 @@ const maxMessage = 1024
 
 // Test is what the last self-test found.
 type Test struct {
-	// Done is true once a self-test has ended.
+	// Done is true once a self-test has ended, or was left out.
 	Done bool
+	// Skipped is true when the administrator turned the self-test off.
+	Skipped bool
 	// DumpFailure says why the node can't checkpoint; empty when it can.
 	DumpFailure string
 	// Method is the restore method's result.
@@ -122,6 +124,8 @@ func canCheckpoint(f Facts) metav1.Condition {
 		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, "NotTested", "the self-test has not ended yet"
 	case f.Test.DumpFailure != "":
 		c.Reason, c.Message = "DumpFails", f.Test.DumpFailure
+	case f.Test.Skipped:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, "NotTested", f.Test.Method.Message
 	case f.CRIUConfigMessage != "":
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, "Limited", f.CRIUConfigMessage
 	default:

@@ -85,3 +85,11 @@ func (l *Loop) Step(ctx context.Context) {
 	}
 	l.Report(report)
 }
+
+// NotRun is the report of a test that was not run.
+func NotRun(why string) Report {
+	var r Report
+	r.Done, r.Skipped = true, true
+	r.Method = v1alpha1.RestoreMethod{Name: v1alpha1.RestoreMethodImage, Message: "not tested: " + why}
+	return r
+}

@@ -97,9 +97,9 @@ func (t *Tester) list(ctx context.Context, sandbox, name string) ([]*runtimeapi.
 
 // start creates and starts a container of the test from an image.
 func (t *Tester) start(ctx context.Context, h *home, image string) (string, error) {
+	of := h.config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	namespaces := &runtimeapi.NamespaceOption{
-		Network: h.config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork(),
-		Pid:     runtimeapi.NamespaceMode_CONTAINER,
+		Network: of.GetNetwork(), Ipc: of.GetIpc(), Pid: runtimeapi.NamespaceMode_CONTAINER, UsernsOptions: of.GetUsernsOptions(),
 	}
 	created, err := t.Runtime.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
 		PodSandboxId:  h.sandbox,

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profile
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
+
+const (
+	// quiet is how long the image store must be left alone before it is read: a pull makes several events.
+	quiet = 2 * time.Second
+	// rewatch is the pause before a broken stream of events is opened again.
+	rewatch = 2 * time.Second
+)
+
+// ImageWatcher reads the node's images when the runtime says that they changed.
+type ImageWatcher struct {
+	// Watch calls changed at its beginning and after each event, until the stream ends.
+	Watch func(ctx context.Context, changed func()) error
+	// List returns the images on the node.
+	List func(ctx context.Context) ([]v1alpha1.NodeImage, error)
+	// Found takes each list.
+	Found func([]v1alpha1.NodeImage)
+	// Clock is the time.
+	Clock clock.Clock
+}
+
+// Start watches until ctx ends.
+func (w *ImageWatcher) Start(ctx context.Context) error {
+	logger := log.FromContext(ctx).WithName("images")
+	changed := make(chan struct{}, 1)
+	go w.read(ctx, changed)
+	for {
+		err := w.Watch(ctx, func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		logger.V(1).Info("The stream of image events ended; opening it again", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.Clock.After(rewatch):
+		}
+	}
+}
+
+// read lists the images after each burst of changes.
+func (w *ImageWatcher) read(ctx context.Context, changed <-chan struct{}) {
+	logger := log.FromContext(ctx).WithName("images")
+	var calm <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			if calm == nil {
+				calm = w.Clock.After(quiet)
+			}
+			continue
+		case <-calm:
+			calm = nil
+		}
+		images, err := w.List(ctx)
+		if err != nil {
+			logger.V(1).Info("Could not list the node's images; trying again", "error", err.Error())
+			calm = w.Clock.After(rewatch)
+			continue
+		}
+		w.Found(images)
+	}
+}
