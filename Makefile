@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# What users may set on the command line.
+CLUSTER   ?= dev
+NODES     ?= 2
+REGISTRY  ?=
+TAG       ?= dev
+PLATFORMS ?=
+KUBECTL   ?= kubectl
+GOFLAGS_TEST ?=
+
+CLUSTER_CMD := go run ./test/e2e/cluster/cmd/local-cluster
+
+##@ Code
+
+.PHONY: build
+build: ## Build all programs into bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
+
+.PHONY: test
+test: ## Run every test: units, against a real API server, and on a real local cluster (root, Debian)
+	@hack/test.sh
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need neither root nor a cluster
+	@hack/test.sh unit
+
+.PHONY: lint
+lint: ## Run golangci-lint, pinned in hack/tools/dev
+	@linter=$$(hack/tool.sh golangci-lint); "$$linter" run --build-tags e2e ./...
+
+.PHONY: generate
+generate: ## Write the deep copies in pkg/api and the CRDs in manifests/crd
+	@hack/generate.sh
+
+.PHONY: verify
+verify: ## Check generated code, go.mod files, formatting, licence headers, import rules and stray paths
+	@hack/verify.sh
+
+##@ Try it
+
+.PHONY: demo
+demo: ## Move a running process by a real "kubectl drain" on a local cluster, and show that no step was lost
+	@go run ./test/e2e/cmd/demo
+
+.PHONY: e2e
+e2e: ## Run the tests on a real local cluster only (RUN=regexp selects)
+	@hack/test.sh e2e
+
+.PHONY: cluster-up
+cluster-up: ## Start the local cluster (CLUSTER=dev NODES=2)
+	@$(CLUSTER_CMD) up --name $(CLUSTER) --nodes $(NODES)
+
+.PHONY: cluster-down
+cluster-down: ## Stop it and remove everything it left
+	@$(CLUSTER_CMD) down --name $(CLUSTER)
+
+.PHONY: cluster-status
+cluster-status: ## Show its nodes and how to reach it
+	@$(CLUSTER_CMD) status --name $(CLUSTER)
+
+##@ Numbers
+
+.PHONY: bench
+bench: bench-push bench-migrate ## Run all benchmarks; results go to _out/bench
+
+.PHONY: bench-push
+bench-push: ## Speed of packing and pushing a checkpoint
+	go test ./pkg/image -run '^$$' -bench BenchmarkPush -benchtime 5x
+
+.PHONY: bench-migrate
+bench-migrate: ## Time from eviction to the first step on the new node, against a cold restart
+	@go run ./test/e2e/cmd/bench-migrate
+
+##@ Install
+
+.PHONY: images
+images: ## Build the components' images and push them, without a container daemon (REGISTRY=registry.example/cryopod TAG=dev)
+	@go run ./hack/images --registry '$(REGISTRY)' --tag '$(TAG)' $(if $(PLATFORMS),--platforms '$(PLATFORMS)')
+
+.PHONY: install
+install: ## Install on the cluster that kubectl points at, with the images of REGISTRY and TAG
+	@REGISTRY='$(REGISTRY)' TAG='$(TAG)' KUBECTL='$(KUBECTL)' hack/install.sh
+
+.PHONY: uninstall
+uninstall: ## Remove Cryopod and its objects from the cluster that kubectl points at
+	@KUBECTL='$(KUBECTL)' hack/uninstall.sh
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@ / {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
