@@ -19,8 +19,11 @@ import (
 // ErrNotRunning says that there is no such cluster.
 var ErrNotRunning = errors.New("the cluster is not running")
 
-// registryComponent is the registry's name within the control plane's machine.
-const registryComponent = "registry"
+// Names of components within the control plane's machine.
+const (
+	apiServerComponent = "kube-apiserver"
+	registryComponent  = "registry"
+)
 
 // Cluster is a running cluster. Its methods may be called concurrently.
 type Cluster struct {

@@ -56,7 +56,7 @@ func controlPlane(l layout, o Options, set *toolchain.Set) machine.Spec {
 		Network: network,
 		Components: []machine.Component{
 			etcd(), apiServer(o), controllerManager(o), scheduler(), coreDNS(),
-			{Name: "registry", Argv: []string{"registry", "serve", "/etc/registry.yml"}, Env: []string{"OTEL_TRACES_EXPORTER=none"}},
+			{Name: registryComponent, Argv: []string{"registry", "serve", "/etc/registry.yml"}, Env: []string{"OTEL_TRACES_EXPORTER=none"}},
 		},
 	}
 }
@@ -81,10 +81,10 @@ func etcd() machine.Component {
 // whose control plane has neither names for nodes nor a kube-proxy.
 func apiServer(o Options) machine.Component {
 	return machine.Component{
-		Name:    "kube-apiserver",
+		Name:    apiServerComponent,
 		WaitFor: []string{"tcp:" + etcdClient},
 		Argv: gated(o, []string{
-			"kube-apiserver",
+			apiServerComponent,
 			"--advertise-address=" + controlPlaneIP,
 			"--allow-privileged=true",
 			"--authorization-mode=Node,RBAC",

@@ -22,18 +22,15 @@ const downTimeout = 60 * time.Second
 
 // Down removes a cluster and everything that it stored, also what a killed run left. It is no error when there is none.
 func Down(ctx context.Context, name string) error {
-	if err := Stop(ctx, name); err != nil {
-		return err
-	}
-	l, err := newLayout(name)
-	if err != nil {
-		return err
-	}
-	return l.removeFiles()
+	return end(ctx, name, func(l layout) error { return errors.Join(l.removeFiles(), l.forget()) })
 }
 
 // Stop ends all of a cluster but keeps its files, its logs among them, to be read. The next Up or Down removes them.
 func Stop(ctx context.Context, name string) error {
+	return end(ctx, name, func(layout) error { return nil })
+}
+
+func end(ctx context.Context, name string, clean func(layout) error) error {
 	l, err := newLayout(name)
 	if err != nil {
 		return err
@@ -46,7 +43,7 @@ func Stop(ctx context.Context, name string) error {
 	if err := l.stop(ctx); err != nil {
 		return fmt.Errorf("stopping cluster %q: %w", name, err)
 	}
-	return nil
+	return clean(l)
 }
 
 // stop ends every process of the cluster and removes its cgroups. Mounts and network namespaces go with the processes.
@@ -103,6 +100,15 @@ func (l layout) removeFiles() error {
 	if err := os.RemoveAll(l.dir); err != nil {
 		return fmt.Errorf("removing the files of the cluster: %w", err)
 	}
+	return nil
+}
+
+// forget removes the lock, which the caller holds, and the directory of all clusters when this was the last.
+func (l layout) forget() error {
+	if err := os.Remove(l.lock()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the cluster's lock: %w", err)
+	}
+	_ = os.Remove(l.base)
 	return nil
 }
 

@@ -45,13 +45,10 @@ func (p progress) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// start brings a cluster up and removes it when the test ends, whatever became of it.
+// start brings a cluster up, over what an earlier run left, and removes it when the test ends, whatever became of it.
 func start(t *testing.T, o cluster.Options) *fixture {
 	t.Helper()
 	o.Progress = progress{t}
-	if err := cluster.Down(t.Context(), o.Name); err != nil {
-		t.Fatal(err)
-	}
 	began := time.Now()
 	c, err := cluster.Up(t.Context(), o)
 	if err != nil {

@@ -3,16 +3,12 @@
 package cluster
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain"
 )
@@ -62,31 +58,4 @@ func readState(path string) (*state, error) {
 		return nil, fmt.Errorf("decoding %q: %w", path, err)
 	}
 	return s, nil
-}
-
-// hold takes the cluster's lock, so that no two commands bring it up or down at once.
-func (l layout) hold(ctx context.Context) (release func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(l.lock()), 0o755); err != nil {
-		return nil, fmt.Errorf("creating the state directory: %w", err)
-	}
-	f, err := os.OpenFile(l.lock(), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("opening the cluster's lock: %w", err)
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			_ = f.Close()
-			return nil, fmt.Errorf("taking the cluster's lock: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			_ = f.Close()
-			return nil, fmt.Errorf("waiting for another command that works on this cluster: %w", ctx.Err())
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }

@@ -52,11 +52,8 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if c, err := open(o.Name, l); err == nil && c.state.matches(o) && c.healthy(ctx) == nil {
 		return c, nil
 	}
-	if err := l.stop(ctx); err != nil {
+	if err := errors.Join(l.stop(ctx), l.removeFiles()); err != nil {
 		return nil, fmt.Errorf("removing what is left of cluster %q: %w", o.Name, err)
-	}
-	if err := l.removeFiles(); err != nil {
-		return nil, err
 	}
 	c, err := (&starter{options: o, layout: l, began: time.Now()}).start(ctx)
 	if err != nil {
@@ -107,6 +104,9 @@ type starter struct {
 
 func (s *starter) start(ctx context.Context) (*Cluster, error) {
 	if err := s.phase("programs", func() error { return s.ensurePrograms(ctx) }); err != nil {
+		return nil, err
+	}
+	if err := raiseWatches(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, upTimeout)
@@ -242,17 +242,22 @@ func (s *starter) awaitControlPlane(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := waitRegistry(ctx, s.cluster.RegistryHostAddress()); err != nil {
-			return err
+			return s.withLog(err, registryComponent)
 		}
 		return image.Push(ctx, s.pause, s.cluster.RegistryHostAddress()+"/"+pauseRepository)
 	})
 	group.Go(func() error {
 		if err := waitAPI(ctx, s.client); err != nil {
-			return err
+			return s.withLog(err, apiServerComponent)
 		}
 		return bootstrap(ctx, s.client)
 	})
 	return group.Wait()
+}
+
+// withLog adds the end of the log of a component of the control plane to an error.
+func (s *starter) withLog(err error, component string) error {
+	return fmt.Errorf("%w; the end of the log of %s:\n%s", err, component, s.cluster.ControlPlaneLogTail(component, logLines))
 }
 
 func (s *starter) awaitNodes(ctx context.Context) error {

@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -46,18 +45,18 @@ func until(ctx context.Context, what string, done func() bool) error {
 // watched calls f with a context that ends when one of the machines ends or one of their programs keeps failing. The
 // error then shows that program's log.
 func watched(ctx context.Context, machines []*machine.Machine, f func(context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
 		tick := time.NewTicker(watchInterval)
 		defer tick.Stop()
 		for {
 			select {
-			case <-ctx.Done():
+			case <-inner.Done():
 				return
 			case <-tick.C:
 				for _, m := range machines {
-					if err := failure(ctx, m); err != nil {
+					if err := failure(inner, m); err != nil {
 						cancel(err)
 						return
 					}
@@ -65,9 +64,10 @@ func watched(ctx context.Context, machines []*machine.Machine, f func(context.Co
 			}
 		}
 	}()
-	err := f(ctx)
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
-		return fmt.Errorf("%w (%w)", cause, err)
+	err := f(inner)
+	// Whatever f then says follows from the failure.
+	if cause := context.Cause(inner); err != nil && cause != nil && ctx.Err() == nil {
+		return cause
 	}
 	return err
 }
@@ -98,7 +98,7 @@ func waitAPI(ctx context.Context, client kubernetes.Interface) error {
 		return last == nil
 	})
 	if err != nil {
-		return fmt.Errorf("%w: %w", err, last)
+		return fmt.Errorf("%w (%w)", err, last)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func waitRegistry(ctx context.Context, address string) error {
 		return last == nil
 	})
 	if err != nil {
-		return fmt.Errorf("%w: %w", err, last)
+		return fmt.Errorf("%w (%w)", err, last)
 	}
 	return nil
 }

@@ -17,6 +17,11 @@ const (
 	sharedMount      = "/mnt/shared"
 )
 
+// hostSettings are what every kubelet sets (kubernetes pkg/kubelet/cm/container_manager_linux.go), for the whole host.
+var hostSettings = []string{
+	"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
+}
+
 // worker describes the machine of node i.
 func worker(l layout, o Options, set *toolchain.Set, i int) (machine.Spec, error) {
 	name := nodeName(i)
@@ -54,6 +59,7 @@ func worker(l layout, o Options, set *toolchain.Set, i int) (machine.Spec, error
 			{Source: l.disk(name, "kubelet"), Target: "/var/lib/kubelet"},
 			{Source: l.shared(), Target: sharedMount},
 		},
+		OwnSettings: hostSettings,
 		Files: []machine.File{
 			{Path: "/etc/hosts", Content: hosts(o)},
 			{Path: "/etc/resolv.conf", Content: "nameserver " + controlPlaneIP + "\n"},

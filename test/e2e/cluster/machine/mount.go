@@ -3,9 +3,12 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +32,7 @@ func assemble(s *Spec) error {
 	if err := mount("overlay", root, "overlay", 0, options); err != nil {
 		return err
 	}
-	for _, step := range []func(*Spec, string) error{mountSystem, mountDevices, mountCgroups, mountBinds} {
+	for _, step := range []func(*Spec, string) error{mountSystem, mountSettings, mountDevices, mountCgroups, mountBinds} {
 		if err := step(s, root); err != nil {
 			return err
 		}
@@ -53,6 +56,33 @@ func mountSystem(_ *Spec, root string) error {
 		{"tmpfs", "dev", "mode=755"},
 	} {
 		if err := mountAt(m.source, filepath.Join(root, m.target), m.source, 0, m.options); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mountSettings lays copies over the settings that the machine is to have for itself. One that the kernel lacks is left
+// out.
+func mountSettings(s *Spec, root string) error {
+	copies := filepath.Join(s.Dir, "settings")
+	if err := os.MkdirAll(copies, 0o755); err != nil {
+		return fmt.Errorf("creating %q: %w", copies, err)
+	}
+	for _, name := range s.OwnSettings {
+		target := filepath.Join(root, "proc/sys", name)
+		value, err := os.ReadFile(target)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("reading the setting %q: %w", name, err)
+		}
+		own := filepath.Join(copies, strings.ReplaceAll(name, "/", "."))
+		if err := os.WriteFile(own, value, 0o644); err != nil {
+			return fmt.Errorf("copying the setting %q: %w", name, err)
+		}
+		if err := mount(own, target, "", unix.MS_BIND, ""); err != nil {
 			return err
 		}
 	}

@@ -24,6 +24,9 @@ type Spec struct {
 	RootFS string
 	// Binds are host paths that the machine sees.
 	Binds []Bind
+	// OwnSettings are settings of the kernel, below /proc/sys, of which the machine gets a copy to change at will: those
+	// that belong to the whole host and that its programs would change.
+	OwnSettings []string
 	// Files are written into the root file system at every start, over what is there.
 	Files []File
 	// Links are symbolic links made at every start: path to target.
