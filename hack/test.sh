@@ -46,11 +46,12 @@ e2e() {
 	go test -tags e2e -count 1 -p 1 -timeout 90m -v -run "${RUN:-.}" $(tagged e2e)
 }
 
+# Not joined by &&, within which bash forgets about -e.
 case $what in
 unit) unit ;;
-apiserver) prepare && apiserver ;;
-e2e) prepare && images && e2e ;;
-all) unit && prepare && apiserver && images && e2e ;;
+apiserver) prepare; apiserver ;;
+e2e) prepare; images; e2e ;;
+all) unit; prepare; apiserver; images; e2e ;;
 *) sed -n '4,10p' "$0" >&2; exit 2 ;;
 esac
 say 'all passed'
