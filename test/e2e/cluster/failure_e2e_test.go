@@ -21,6 +21,7 @@ func TestFailedPart(t *testing.T) {
 	if err == nil {
 		t.Fatal("a cluster with an unknown feature gate came up")
 	}
+	t.Logf("the error:\n%v", err)
 	for _, want := range []string{name, "kube-apiserver", "control-plane", "unrecognized feature gate: NoSuchGate"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error lacks %q: %v", want, err)

@@ -54,7 +54,7 @@ func Init(dir string) error {
 			return fmt.Errorf("closing the bridge's network namespace: %w", err)
 		}
 	}
-	super := newSupervisor(s.Components)
+	super := newSupervisor(logMount, s.Components)
 	go serve(listener, super)
 	log.Printf("machine %s is up", s.Name)
 	super.run()

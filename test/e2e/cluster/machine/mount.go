@@ -139,7 +139,7 @@ func mountCgroups(s *Spec, root string) error {
 }
 
 func mountBinds(s *Spec, root string) error {
-	logs := Bind{Source: filepath.Join(s.Dir, logDir), Target: "/var/log"}
+	logs := Bind{Source: filepath.Join(s.Dir, logDir), Target: logMount}
 	for _, b := range append([]Bind{logs}, s.Binds...) {
 		info, err := os.Stat(b.Source)
 		if os.IsNotExist(err) {

@@ -90,6 +90,8 @@ const (
 	socketFile  = "control.sock"
 	logDir      = "log"
 	initLog     = "init"
+	// logMount is where the machine sees logDir.
+	logMount = "/var/log"
 )
 
 // searchPath is the PATH of every program in a machine.

@@ -53,13 +53,15 @@ type component struct {
 
 // supervisor keeps components running and reaps every process of the machine.
 type supervisor struct {
+	logs string // directory
+
 	mu         sync.Mutex
 	components map[string]*component
 	byPID      map[int]*component
 }
 
-func newSupervisor(list []Component) *supervisor {
-	s := &supervisor{components: map[string]*component{}, byPID: map[int]*component{}}
+func newSupervisor(logs string, list []Component) *supervisor {
+	s := &supervisor{logs: logs, components: map[string]*component{}, byPID: map[int]*component{}}
 	for _, c := range list {
 		s.components[c.Name] = &component{Component: c, status: ComponentStatus{Name: c.Name, Wanted: true}, wake: make(chan struct{}, 1)}
 	}
@@ -148,7 +150,7 @@ func (s *supervisor) keep(c *component) {
 // spawn starts the program once. It holds the lock from before the fork, so that reap knows the process however soon
 // it ends.
 func (s *supervisor) spawn(c *component, starts int) (<-chan struct{}, error) {
-	out, err := os.OpenFile(filepath.Join("/var/log", c.Name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	out, err := os.OpenFile(filepath.Join(s.logs, c.Name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("opening its log: %w", err)
 	}
