@@ -25,15 +25,17 @@ mkdir -p "$overlay"
 		printf -- '- name: cryopod.io/%s\n  newName: %s/%s\n  newTag: "%s"\n' "$component" "$REGISTRY" "$component" "$tag"
 	done
 	cat <<-END
-		patches:
-		- target:
-		    kind: DaemonSet
-		    name: cryopod-agent
-		  patch: '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--registry=${CHECKPOINTS:-$REGISTRY/checkpoints}"}]'
+		configMapGenerator:
+		- name: cryopod-agent
+		  namespace: cryopod-system
+		  behavior: merge
+		  literals:
+		  - registry=${CHECKPOINTS:-$REGISTRY/checkpoints}
 	END
 } >"$overlay/kustomization.yaml"
 
 "$kubectl" apply --server-side --force-conflicts -k "$overlay"
-"$kubectl" --namespace cryopod-system rollout status --timeout 3m deployment/cryopod-webhook deployment/cryopod-scheduler
-"$kubectl" --namespace cryopod-system rollout status --timeout 3m daemonset/cryopod-agent
+for part in deployment/cryopod-webhook deployment/cryopod-scheduler daemonset/cryopod-agent; do
+	"$kubectl" --namespace cryopod-system rollout status --timeout 3m "$part"
+done
 echo 'Cryopod is installed. What each node can do: kubectl get nodeprofiles'

@@ -7,5 +7,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 kubectl=${KUBECTL:-kubectl}
+restored=$("$kubectl" get pods --all-namespaces --selector checkpoint.io/restoring=true --no-headers \
+	--output custom-columns=NAMESPACE:.metadata.namespace,NAME:.metadata.name 2>/dev/null || true)
 "$kubectl" delete mutatingwebhookconfiguration cryopod --ignore-not-found
 "$kubectl" delete -k manifests --ignore-not-found
+
+if [[ -n $restored ]]; then
+	printf '\nThese pods were restored, and their containers name checkpoint images. Without Cryopod a container of theirs that\n'
+	printf 'crashes starts from its checkpoint once more. Delete them when it suits; their owners make ordinary ones:\n%s\n' "$restored"
+fi
