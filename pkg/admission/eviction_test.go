@@ -243,6 +243,25 @@ func TestEvictionMeetsTheCheckpointOfAnotherReplica(t *testing.T) {
 	}, running(), canCheckpoint())
 }
 
+func TestEvictionWithTheCacheBehind(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		pc := attempt(1, v1alpha1.PhaseExporting, 0, func(pc *v1alpha1.PodCheckpoint) {
+			pc.CreationTimestamp = metav1.Now()
+			pc.Spec.Deadline = ptr.To(metav1.NewTime(time.Now().Add(time.Minute)))
+		})
+		behind := newWorld(t, pc.DeepCopy())
+		w.deps.Cached = behind.api
+		pc.Status.Phase = v1alpha1.PhaseReady
+		if err := w.api.Create(t.Context(), pc); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if got := w.evict(t.Context(), eviction(), false); !got.Allowed || len(got.Patches) == 0 || time.Since(start) > 0 {
+			t.Errorf("answer = %+v after %s, want allowed with a patch at once", got, time.Since(start))
+		}
+	}, running(), canCheckpoint())
+}
+
 func TestEvictionEndsWithItsRequest(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		start := time.Now()

@@ -36,6 +36,7 @@ func TestTemplateHash(t *testing.T) {
 		"envFrom":      {change: func(p *corev1.Pod) { main(p).EnvFrom = []corev1.EnvFromSource{{Prefix: "P"}} }},
 		"port":         {change: func(p *corev1.Pod) { main(p).Ports = []corev1.ContainerPort{{ContainerPort: 80}} }},
 		"mount":        {change: mount("data")},
+		"device":       {change: func(p *corev1.Pod) { main(p).VolumeDevices = []corev1.VolumeDevice{{Name: "d"}} }},
 		"user":         {change: func(p *corev1.Pod) { p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: ptr.To(int64(7))} }},
 		"own user":     {change: func(p *corev1.Pod) { main(p).SecurityContext = &corev1.SecurityContext{RunAsUser: ptr.To(int64(7))} }},
 		"sidecar":      {change: func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{{Name: "side", Image: "s"}} }},
