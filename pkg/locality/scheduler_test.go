@@ -143,9 +143,6 @@ func TestRefusedPodWakes(t *testing.T) {
 		"when the node's agent verifies the method": func(_ *testing.T, _ *running, server *apiServer) {
 			server.put(newProfile("node", true))
 		},
-		"when its patience is over": func(_ *testing.T, r *running, _ *apiServer) {
-			r.clock.Step(patience)
-		},
 		"when its checkpoint fails": func(_ *testing.T, _ *running, server *apiServer) {
 			c := newCheckpoint()
 			c.Status.Phase = v1alpha1.PhaseFailed
@@ -170,6 +167,26 @@ func TestRefusedPodWakes(t *testing.T) {
 			happens(t, r, server)
 			r.awaitBinding(t, "node")
 		})
+	}
+}
+
+func TestRefusedPodLosesPatience(t *testing.T) {
+	server := startAPIServer(t, newProfile("node", false), newCheckpoint())
+	r := startScheduler(t, server, time.Minute, newNode("node"))
+	r.create(t, restoringPod())
+	r.awaitRefusal(t, unverifiedSummary)
+	r.clock.Step(patience)
+	r.awaitBinding(t, "node")
+	want := "Warning RestoreNotPlaced No node that can restore the pod took it within 1m0s;"
+	for timeout := time.After(20 * time.Second); ; {
+		select {
+		case e := <-r.events:
+			if strings.HasPrefix(e, want) {
+				return
+			}
+		case <-timeout:
+			t.Fatalf("no event %q", want)
+		}
 	}
 }
 

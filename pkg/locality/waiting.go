@@ -25,6 +25,8 @@ type waiting struct {
 	live func(*corev1.Pod) (*corev1.Pod, error)
 	// activate moves pods to the scheduler's active queue; those under way are tried again if they come back unscheduled.
 	activate func(klog.Logger, map[string]*corev1.Pod)
+	// givenUp is told of each pod whose patience has run out, once.
+	givenUp func(*corev1.Pod)
 
 	mu   sync.Mutex
 	pods map[types.UID]*waiter
@@ -82,21 +84,23 @@ func (w *waiting) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C():
-			w.sweep(logger, func(entry *waiter) bool {
+			impatient := w.sweep(logger, func(entry *waiter) bool {
 				if entry.woken || !w.impatient(entry) {
 					return false
 				}
 				entry.woken = true
-				logger.Info("No node that can restore the pod took it in time; it may go anywhere now, and starts cold there",
-					"pod", klog.KObj(entry.pod), "patience", w.patience)
 				return true
 			})
+			for _, pod := range impatient {
+				logger.Info("No node that can restore the pod took it in time", "pod", klog.KObj(pod), "patience", w.patience)
+				w.givenUp(pod)
+			}
 		}
 	}
 }
 
-// sweep activates the chosen ones of the pods that still wait, and forgets those that do not.
-func (w *waiting) sweep(logger klog.Logger, chosen func(*waiter) bool) {
+// sweep activates and returns the chosen ones of the pods that still wait, and forgets those that do not.
+func (w *waiting) sweep(logger klog.Logger, chosen func(*waiter) bool) map[string]*corev1.Pod {
 	pods := map[string]*corev1.Pod{}
 	w.mu.Lock()
 	for uid, entry := range w.pods {
@@ -113,4 +117,5 @@ func (w *waiting) sweep(logger klog.Logger, chosen func(*waiter) bool) {
 	if len(pods) > 0 {
 		w.activate(logger, pods)
 	}
+	return pods
 }
