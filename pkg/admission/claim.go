@@ -87,6 +87,14 @@ func rank(pc *v1alpha1.PodCheckpoint) int {
 	return 1
 }
 
+// readyTime is when the checkpoint became Ready; its creation, where that is not noted.
+func readyTime(pc *v1alpha1.PodCheckpoint) time.Time {
+	if at, ok := pc.Status.Entered(v1alpha1.PhaseReady); ok {
+		return at
+	}
+	return pc.CreationTimestamp.Time
+}
+
 // claimOne tries one checkpoint, twice when another writer comes between. Nil when it is not for this pod.
 func (h *PodCreate) claimOne(ctx context.Context, pod *corev1.Pod, key client.ObjectKey, id string) (
 	*v1alpha1.PodCheckpoint, error,
@@ -104,7 +112,7 @@ func (h *PodCreate) claimOne(ctx context.Context, pod *corev1.Pod, key client.Ob
 			return nil, err
 		}
 		now := h.Clock.Now()
-		enter(&pc, v1alpha1.PhaseClaimed, now, "claimed for the pod's replacement")
+		pc.Status.Enter(v1alpha1.PhaseClaimed, "The pod's replacement has claimed the checkpoint; waiting for it to run", now)
 		pc.Status.Claim = &v1alpha1.Claim{ID: id, PodName: pod.Name, Time: metav1.NewMicroTime(now)}
 		err = h.Writer.Status().Update(ctx, &pc)
 		if err == nil {

@@ -3,6 +3,7 @@
 package admission
 
 import (
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,5 +58,5 @@ func cut(text string) string {
 	if len(text) <= maxWhy {
 		return text
 	}
-	return text[:maxWhy] + "…"
+	return strings.ToValidUTF8(text[:maxWhy], "") + "…"
 }

@@ -94,7 +94,7 @@ func (h *Eviction) begin(ctx context.Context, c *Case, d Decision) error {
 func (h *Eviction) giveUp(ctx context.Context, c *Case, d Decision) error {
 	pc := d.Checkpoint.DeepCopy()
 	now := h.Clock.Now()
-	enter(pc, v1alpha1.PhaseFailed, now, d.Why)
+	pc.Status.Enter(v1alpha1.PhaseFailed, d.Why, now)
 	meta.SetStatusCondition(&pc.Status.Conditions, metav1.Condition{
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "AgentAway", Message: d.Why,
 		LastTransitionTime: metav1.NewTime(now),
