@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -195,4 +197,9 @@ func (b *Bed) Maker(namespace string) object.Maker {
 // Close lets go of the cluster, which goes on running, and so does the recorder.
 func (b *Bed) Close() {
 	b.stop()
+}
+
+// RecorderService is a Service in m's namespace that leads to the recorder, and its host and port.
+func (b *Bed) RecorderService(m object.Maker) (*corev1.Service, *discoveryv1.EndpointSlice, string) {
+	return m.OutsideService("recorder", b.Cluster.ControlPlaneIP(), stepPort)
 }

@@ -4,18 +4,20 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/cryopod/cryopod/test/e2e/cluster"
+	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/progress"
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/source"
 	"github.com/cryopod/cryopod/test/e2e/image"
 	"github.com/cryopod/cryopod/test/e2e/kubectl"
@@ -32,9 +34,6 @@ const (
 	readyTimeout = 3 * time.Minute
 )
 
-// components are Cryopod's programs. Each is an image of its name.
-var components = []string{"webhook", "scheduler", "agent"}
-
 // Installer installs Cryopod on Cluster.
 type Installer struct {
 	Cluster *cluster.Cluster
@@ -47,11 +46,11 @@ type Installer struct {
 // Install builds and pushes the images, applies the manifests, and returns when every node can save and restore pods. Over an
 // installation that is there it is an update.
 func (i Installer) Install(ctx context.Context) error {
-	names, err := i.push(ctx)
+	digests, err := i.push(ctx)
 	if err != nil {
 		return err
 	}
-	overlay, err := i.overlay(names)
+	overlay, err := i.overlay(digests)
 	if err != nil {
 		return err
 	}
@@ -59,31 +58,33 @@ func (i Installer) Install(ctx context.Context) error {
 	if _, err := tool.Run(ctx, "apply", "--server-side", "--force-conflicts", "-k", overlay); err != nil {
 		return fmt.Errorf("applying the manifests: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	return i.waitReady(ctx)
+	return progress.New(i.Progress).Step("starting Cryopod", func() error {
+		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+		defer cancel()
+		return i.waitReady(ctx)
+	})
 }
 
-// push returns the name of each component's image in the cluster.
+// push builds the components' images as users do and returns the digest of each.
 func (i Installer) push(ctx context.Context) (map[string]string, error) {
-	names := make([]string, len(components))
-	group, ctx := errgroup.WithContext(ctx)
-	// A build uses all processors by itself.
-	group.SetLimit(1)
-	for n, component := range components {
-		group.Go(func() (err error) {
-			names[n], err = PushBinary(ctx, i.Cluster, "./cmd/"+component, component, i.Progress)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	root, err := source.Root()
+	if err != nil {
 		return nil, err
 	}
-	byComponent := map[string]string{}
-	for n, component := range components {
-		byComponent[component] = names[n]
-	}
-	return byComponent, nil
+	var digests map[string]string
+	err = progress.New(i.Progress).Step("building the images of Cryopod", func() error {
+		cmd := exec.CommandContext(ctx, source.Go(), "run", "./hack/images", "--registry="+i.Cluster.RegistryHostAddress()+"/"+project)
+		cmd.Dir = root
+		var complaints bytes.Buffer
+		cmd.Stderr = &complaints
+		out, err := cmd.Output()
+		if err != nil {
+			return fmt.Errorf("building and pushing Cryopod's images: %w: %s", err, bytes.TrimSpace(complaints.Bytes()))
+		}
+		digests, err = parseDigests(string(out))
+		return err
+	})
+	return digests, err
 }
 
 // PushBinary builds a Go program of this module, pushes it as an image, and returns its name in the cluster.
@@ -96,7 +97,7 @@ func PushBinary(ctx context.Context, c *cluster.Cluster, pkgPath, name string, p
 }
 
 // overlay writes a kustomization over manifests/ that says what only this cluster knows, and returns its directory.
-func (i Installer) overlay(names map[string]string) (string, error) {
+func (i Installer) overlay(digests map[string]string) (string, error) {
 	root, err := source.Root()
 	if err != nil {
 		return "", err
@@ -107,7 +108,7 @@ func (i Installer) overlay(names map[string]string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("finding the manifests: %w", err)
 	}
-	content, err := yaml.Marshal(kustomization(base, names, i.Cluster.RegistryName()+"/"+checkpoints))
+	content, err := yaml.Marshal(kustomization(base, i.Cluster.RegistryName(), digests))
 	if err != nil {
 		return "", fmt.Errorf("encoding the overlay: %w", err)
 	}

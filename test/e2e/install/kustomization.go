@@ -2,51 +2,67 @@
 
 package install
 
-import "strings"
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
 
 // overlaid is a kustomization.yaml, as far as it is needed here.
 type overlaid struct {
-	APIVersion string     `json:"apiVersion"`
-	Kind       string     `json:"kind"`
-	Resources  []string   `json:"resources"`
-	Images     []newImage `json:"images"`
-	Patches    []patch    `json:"patches"`
+	APIVersion         string      `json:"apiVersion"`
+	Kind               string      `json:"kind"`
+	Resources          []string    `json:"resources"`
+	Images             []newImage  `json:"images"`
+	ConfigMapGenerator []generator `json:"configMapGenerator"`
 }
 
 type newImage struct {
 	Name    string `json:"name"`
 	NewName string `json:"newName"`
-	NewTag  string `json:"newTag"`
+	Digest  string `json:"digest"`
 }
 
-type patch struct {
-	Target target `json:"target"`
-	Patch  string `json:"patch"`
+type generator struct {
+	Name      string   `json:"name"`
+	Namespace string   `json:"namespace"`
+	Behavior  string   `json:"behavior"`
+	Literals  []string `json:"literals"`
 }
 
-type target struct {
-	Kind string `json:"kind"`
-	Name string `json:"name"`
-}
-
-// kustomization replaces the placeholders of the images and tells the agents where to push.
-func kustomization(base string, names map[string]string, registry string) overlaid {
+// kustomization names the images by their digests, so that a changed one restarts its pods and an unchanged one does not, and tells
+// the agents where to push.
+func kustomization(base, registry string, digests map[string]string) overlaid {
 	k := overlaid{
 		APIVersion: "kustomize.config.k8s.io/v1beta1",
 		Kind:       "Kustomization",
 		Resources:  []string{base},
-		Patches: []patch{{
-			Target: target{Kind: "DaemonSet", Name: "cryopod-agent"},
-			Patch:  `[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--registry=` + registry + `"}]`,
+		ConfigMapGenerator: []generator{{
+			Name: "cryopod-agent", Namespace: Namespace, Behavior: "merge",
+			Literals: []string{"registry=" + path.Join(registry, checkpoints)},
 		}},
 	}
-	for _, component := range components {
-		colon := strings.LastIndexByte(names[component], ':')
+	for _, component := range slices.Sorted(maps.Keys(digests)) {
 		k.Images = append(k.Images, newImage{
 			Name:    "cryopod.io/" + component,
-			NewName: names[component][:colon],
-			NewTag:  names[component][colon+1:],
+			NewName: path.Join(registry, project, component),
+			Digest:  digests[component],
 		})
 	}
 	return k
+}
+
+// parseDigests reads what hack/images prints: a line HOST/project/COMPONENT@DIGEST for each image.
+func parseDigests(lines string) (map[string]string, error) {
+	digests := map[string]string{}
+	for line := range strings.Lines(lines) {
+		name, digest, ok := strings.Cut(strings.TrimSpace(line), "@")
+		if !ok {
+			return nil, fmt.Errorf("parsing image %q: want a name by digest", line)
+		}
+		digests[path.Base(name)] = digest
+	}
+	return digests, nil
 }

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bed
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cryopod/cryopod/test/e2e/install"
+)
+
+// Scale gives a Deployment of Cryopod so many replicas and returns when there are that many, no more and no fewer, all available.
+func (b *Bed) Scale(ctx context.Context, deployment string, replicas int32) error {
+	_, err := b.Kubectl.Run(ctx, "scale", "-n", install.Namespace, "deployment/"+deployment, fmt.Sprintf("--replicas=%d", replicas))
+	if err != nil {
+		return err
+	}
+	return Until(ctx, func(ctx context.Context) error {
+		var d appsv1.Deployment
+		if err := b.Client.Get(ctx, client.ObjectKey{Namespace: install.Namespace, Name: deployment}, &d); err != nil {
+			return err
+		}
+		pods, err := b.componentPods(ctx, deployment)
+		if err != nil {
+			return err
+		}
+		if d.Status.AvailableReplicas != replicas || len(pods) != int(replicas) {
+			return fmt.Errorf("the Deployment %q has %d pods, %d available, want %d", deployment, len(pods), d.Status.AvailableReplicas, replicas)
+		}
+		return nil
+	})
+}
+
+func (b *Bed) componentPods(ctx context.Context, name string) ([]corev1.Pod, error) {
+	var pods corev1.PodList
+	err := b.Client.List(ctx, &pods, client.InNamespace(install.Namespace), client.MatchingLabels{"app.kubernetes.io/name": name})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of %q: %w", name, err)
+	}
+	return pods.Items, nil
+}
+
+// WebhookCalls is how many calls the webhook's pods have answered at a path, as their metrics say.
+func (b *Bed) WebhookCalls(ctx context.Context, path string) (float64, error) {
+	pods, err := b.componentPods(ctx, "cryopod-webhook")
+	if err != nil {
+		return 0, err
+	}
+	var total float64
+	for _, p := range pods {
+		text, err := b.Kubectl.Run(ctx, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:8080/proxy/metrics", p.Namespace, p.Name))
+		if err != nil {
+			return 0, err
+		}
+		n, err := sumMetric(text, "controller_runtime_webhook_requests_total", fmt.Sprintf("webhook=%q", path))
+		if err != nil {
+			return 0, fmt.Errorf("reading the metrics of pod %q: %w", p.Name, err)
+		}
+		total += n
+	}
+	return total, nil
+}
+
+// sumMetric adds up the samples of a metric that have that label.
+func sumMetric(text, name, label string) (float64, error) {
+	var total float64
+	found := false
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		sample, value, ok := strings.Cut(lines.Text(), "} ")
+		if !ok || !strings.HasPrefix(sample, name+"{") || !strings.Contains(sample, label) {
+			continue
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, fmt.Errorf("parsing sample %q: %w", lines.Text(), err)
+		}
+		total += n
+		found = true
+	}
+	if !found {
+		return 0, fmt.Errorf("there is no sample of %s with %s", name, label)
+	}
+	return total, nil
+}

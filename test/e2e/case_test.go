@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/test/e2e/bed"
+	"github.com/cryopod/cryopod/test/e2e/kubectl"
+	"github.com/cryopod/cryopod/test/e2e/object"
+	"github.com/cryopod/cryopod/test/e2e/recorder"
+)
+
+const (
+	// settled is how many steps a workload does before it is disturbed, and after that.
+	settled = 30
+	// startTimeout bounds the start of a pod, pulls of its images included, until it is settled.
+	startTimeout = 2 * time.Minute
+	// drainTimeout is above the default deadline of an eviction.
+	drainTimeout = 150 * time.Second
+	// moveTimeout bounds the time from the end of a drain to a replacement that runs and is settled.
+	moveTimeout = time.Minute
+)
+
+// One drain at a time: each takes a node out of two away.
+var draining sync.Mutex
+
+// scene is a namespace with one pod, made by a controller of the scene's name.
+type scene struct {
+	object.Maker
+	t    *testing.T
+	name string
+	// containers are those that report steps.
+	containers []string
+}
+
+func newScene(t *testing.T, name string, labels map[string]string, containers ...string) *scene {
+	t.Helper()
+	namespace := "e2e-" + name + "-" + strings.ToLower(rand.Text()[:6])
+	s := &scene{Maker: testbed.Maker(namespace), t: t, name: name, containers: containers}
+	s.create(s.NamespaceObject(labels))
+	t.Cleanup(s.end)
+	return s
+}
+
+// end removes the scene, but leaves a failed one to be looked at on a cluster that stays.
+func (s *scene) end() {
+	if s.t.Failed() {
+		var report strings.Builder
+		testbed.Diagnose(context.Background(), &report, s.Namespace)
+		s.t.Log(report.String())
+		if keep {
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := testbed.RemoveNamespace(ctx, s.Namespace); err != nil {
+		s.t.Error(err)
+	}
+}
+
+func (s *scene) create(objects ...client.Object) {
+	s.t.Helper()
+	if err := testbed.Create(s.t.Context(), objects...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scene) within(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(s.t.Context(), d)
+}
+
+// settle returns the pod once it runs and has done some steps.
+func (s *scene) settle() *corev1.Pod {
+	s.t.Helper()
+	ctx, cancel := s.within(startTimeout)
+	defer cancel()
+	pod, err := testbed.RunningPod(ctx, s.Namespace, s.name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, c := range s.containers {
+		s.wait(ctx, c, carriedOn(pod.Status.PodIP))
+	}
+	return pod
+}
+
+// wait returns the entries of a container's steps once enough holds for them.
+func (s *scene) wait(ctx context.Context, container string, enough func([]recorder.Entry) bool) []recorder.Entry {
+	s.t.Helper()
+	entries, err := testbed.Recorder.Wait(ctx, s.Workload(s.name, container), enough)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return entries
+}
+
+// carriedOn holds once the pod of that address has done some steps and checked all of its memory.
+func carriedOn(ip string) func([]recorder.Entry) bool {
+	return func(entries []recorder.Entry) bool {
+		var first, last *recorder.Entry
+		for i := range entries {
+			if e := &entries[i]; e.Peer == ip && e.Fault == "" {
+				if first == nil {
+					first = e
+				}
+				last = e
+			}
+		}
+		return first != nil && last.Step >= first.Step+settled && last.Verified >= first.Verified+first.Bytes
+	}
+}
+
+// drain drains the pod's node of that pod and returns its replacement once it runs, on another node.
+func (s *scene) drain(pod *corev1.Pod) *corev1.Pod {
+	s.t.Helper()
+	draining.Lock()
+	defer draining.Unlock()
+	ctx, cancel := s.within(drainTimeout + moveTimeout)
+	defer cancel()
+	defer s.uncordon(pod.Spec.NodeName)
+	drained, err := testbed.Kubectl.Drain(ctx, kubectl.Drain{
+		Node: pod.Spec.NodeName, Selector: object.LabelApp + "=" + s.name, Timeout: drainTimeout,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Logf("%s drained of %s in %.1f s", pod.Spec.NodeName, pod.Name, drained.Ended.Sub(drained.Requested).Seconds())
+	ctx, cancel = s.within(moveTimeout)
+	defer cancel()
+	replacement, err := testbed.RunningPod(ctx, s.Namespace, s.name, pod.UID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if replacement.Spec.NodeName == pod.Spec.NodeName {
+		s.t.Fatalf("pod %q runs on %q, which was drained", replacement.Name, replacement.Spec.NodeName)
+	}
+	return replacement
+}
+
+func (s *scene) uncordon(node string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := testbed.Kubectl.Uncordon(ctx, node); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// checkpoint is the one attempt to save the pod, once it is in one of the phases.
+func (s *scene) checkpoint(pod *corev1.Pod, phases ...v1alpha1.Phase) v1alpha1.PodCheckpoint {
+	s.t.Helper()
+	ctx, cancel := s.within(30 * time.Second)
+	defer cancel()
+	var found v1alpha1.PodCheckpoint
+	err := bed.Until(ctx, func(ctx context.Context) error {
+		all, err := testbed.Checkpoints(ctx, s.Namespace, pod.UID)
+		if err != nil {
+			return err
+		}
+		if len(all) != 1 {
+			return fmt.Errorf("pod %q has %d PodCheckpoints, want 1", pod.Name, len(all))
+		}
+		found = all[0]
+		for _, p := range phases {
+			if found.Status.Phase == p {
+				return nil
+			}
+		}
+		return fmt.Errorf("checkpoint %q is %s (%s), want %v", found.Name, found.Status.Phase, found.Status.Message, phases)
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return found
+}
+
+// noCheckpoint fails the test when there is any in the namespace.
+func (s *scene) noCheckpoint() {
+	s.t.Helper()
+	var all v1alpha1.PodCheckpointList
+	if err := testbed.Client.List(s.t.Context(), &all, client.InNamespace(s.Namespace)); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, c := range all.Items {
+		s.t.Errorf("there is PodCheckpoint %q (%s)", c.Name, c.Status.Phase)
+	}
+}
+
+// event returns the first event of one of the reasons in the namespace, once there is one.
+func (s *scene) event(reasons ...string) corev1.Event {
+	s.t.Helper()
+	ctx, cancel := s.within(30 * time.Second)
+	defer cancel()
+	var found corev1.Event
+	err := bed.Until(ctx, func(ctx context.Context) error {
+		var events corev1.EventList
+		if err := testbed.Client.List(ctx, &events, client.InNamespace(s.Namespace)); err != nil {
+			return err
+		}
+		for _, found = range events.Items {
+			for _, r := range reasons {
+				if found.Reason == r {
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("no event of %v in %q", reasons, s.Namespace)
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return found
+}

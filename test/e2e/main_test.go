@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/cryopod/cryopod/test/e2e/bed"
+	"github.com/cryopod/cryopod/test/e2e/cluster"
+)
+
+// clusterVariable names the cluster to use and to leave up.
+const clusterVariable = "CRYOPOD_E2E_CLUSTER"
+
+// parallel is how many cases set up and check at a time, unless -parallel says otherwise; drains are one after the other anyway.
+const parallel = "4"
+
+var (
+	testbed *bed.Bed
+	// keep is whether the cluster, and what failed on it, stays.
+	keep bool
+)
+
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		panic(err)
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	name := os.Getenv(clusterVariable)
+	keep = name != ""
+	if !keep {
+		name = "e2e"
+	}
+	var err error
+	testbed, err = bed.Up(ctx, bed.Options{Cluster: name, Debian: true, Progress: os.Stderr})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bringing up what the tests run on:", err)
+		takeDown(ctx, name)
+		return 1
+	}
+	code := m.Run()
+	testbed.Close()
+	return max(code, takeDown(ctx, name))
+}
+
+// takeDown returns 1 when something of the cluster stays behind that should not.
+func takeDown(ctx context.Context, name string) int {
+	if keep {
+		return 0
+	}
+	if err := cluster.Down(ctx, name); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	left, err := cluster.Leftovers(name)
+	if err != nil || len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "after the end of cluster %q there is still %q (%v)\n", name, left, err)
+		return 1
+	}
+	return 0
+}
