@@ -150,8 +150,8 @@ func TestReplicasConverge(t *testing.T) {
 	b.Live = c
 
 	run(t, a)
-	run(t, b) // loses against a
 	winner := secretData(t, c)
+	run(t, b) // loses against a
 	run(t, a)
 	late.secret = nil
 	run(t, b)

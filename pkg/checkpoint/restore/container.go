@@ -131,9 +131,9 @@ func completed(t *corev1.ContainerStateTerminated) bool {
 	return t.ExitCode == 0 && t.Signal == 0
 }
 
-// ran tells whether the container runs from its checkpoint, or did so to its successful end.
+// ran tells whether a container without a problem runs from its checkpoint, or did so to its successful end.
 func (c *container) ran() bool {
-	if c.status == nil || c.status.RestartCount > 0 {
+	if c.status == nil {
 		return false
 	}
 	t := c.status.State.Terminated
