@@ -88,12 +88,19 @@ func (p *Profile) Requirements() *v1alpha1.Requirements {
 	}
 }
 
-// StatusOf is the profile's status for these facts. Conditions keep the time of their last change from before.
+// StatusOf is the profile's status for these facts. Conditions keep the time of their last change from before. Until the self-test
+// has ended, what a former life's found stays, unless the runtime is another one: a restart of the agent changes nothing for pods.
 func StatusOf(f Facts, before v1alpha1.NodeProfileStatus, now time.Time) v1alpha1.NodeProfileStatus {
 	s := v1alpha1.NodeProfileStatus{
 		Arch: f.Node.Arch, CPUFeatures: slices.Clone(f.Node.CPUFeatures), Kernel: f.Node.Kernel, CgroupVersion: f.Node.CgroupVersion,
 		Runtime: f.Runtime, CRIUVersion: f.CRIUVersion, CRIUConfig: f.CRIUConfig,
 		Images: pick(f.Images), PushBytesPerSecond: f.PushBytesPerSecond, PullBytesPerSecond: before.PullBytesPerSecond,
+	}
+	if f.Images == nil {
+		s.Images = before.Images
+	}
+	if f.PushBytesPerSecond == 0 {
+		s.PushBytesPerSecond = before.PushBytesPerSecond
 	}
 	if f.Test.Done {
 		method := f.Test.Method
@@ -106,6 +113,10 @@ func StatusOf(f Facts, before v1alpha1.NodeProfileStatus, now time.Time) v1alpha
 	}
 	for _, c := range before.Conditions {
 		s.Conditions = append(s.Conditions, *c.DeepCopy())
+	}
+	if !f.Test.Done && f.KubeletFailure == "" && len(before.RestoreMethods) > 0 && (f.Runtime == "" || f.Runtime == before.Runtime) {
+		s.Runtime, s.CRIUVersion, s.RestoreMethods = before.Runtime, before.CRIUVersion, before.RestoreMethods
+		return s
 	}
 	for _, c := range []metav1.Condition{canCheckpoint(f), canRestore(f)} {
 		c.Message = cut(c.Message)

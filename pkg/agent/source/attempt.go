@@ -182,9 +182,7 @@ func (a *attempt) each(ctx context.Context, do func(context.Context, fence.Conta
 func (a *attempt) giveUp(ctx context.Context, why error) {
 	ctx = context.WithoutCancel(ctx)
 	logger := log.FromContext(ctx)
-	write, cancel := context.WithTimeout(ctx, failedWrite)
-	defer cancel()
-	err := a.r.failed(write, a.pc, why)
+	err := a.r.failed(ctx, a.pc, why)
 	switch {
 	case err == nil:
 		if _, err := a.r.settle(ctx, a.pc); err != nil {

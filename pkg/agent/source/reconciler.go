@@ -254,9 +254,7 @@ func (r *Reconciler) abandon(ctx context.Context, pc *v1alpha1.PodCheckpoint) (c
 
 // refuse writes that the checkpoint failed, and then settles it.
 func (r *Reconciler) refuse(ctx context.Context, pc *v1alpha1.PodCheckpoint, why error) (ctrl.Result, error) {
-	write, cancel := context.WithTimeout(ctx, failedWrite)
-	defer cancel()
-	if err := r.failed(write, pc, why); errors.Is(err, errLost) {
+	if err := r.failed(ctx, pc, why); errors.Is(err, errLost) {
 		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
 	} else if err != nil {
 		return ctrl.Result{}, err
@@ -264,12 +262,16 @@ func (r *Reconciler) refuse(ctx context.Context, pc *v1alpha1.PodCheckpoint, why
 	return r.settle(ctx, pc)
 }
 
-// failed writes that the checkpoint failed and tells people.
+// failed writes that the checkpoint failed and tells people. It gives up after failedWrite.
 func (r *Reconciler) failed(ctx context.Context, pc *v1alpha1.PodCheckpoint, why error) error {
 	if phaseOf(pc) == v1alpha1.PhaseFailed {
 		return nil
 	}
-	if err := r.insist(ctx, pc, v1alpha1.PhaseFailed, why.Error(), nil); err != nil {
+	write, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := r.Clock.AfterFunc(failedWrite, func() { cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
+	if err := r.insist(write, pc, v1alpha1.PhaseFailed, why.Error(), nil); err != nil {
 		return err
 	}
 	log.FromContext(ctx).Info("Checkpoint failed", "reason", why.Error())

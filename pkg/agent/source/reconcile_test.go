@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/cryopod/cryopod/pkg/agent/fence"
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
+
+func TestReady(t *testing.T) {
+	n := newNode(t, func(_ *v1alpha1.PodCheckpoint, pod *corev1.Pod) {
+		pod.Annotations = map[string]string{
+			v1alpha1.AnnotationTemplateHash: "hash", v1alpha1.AnnotationBaseImages: `{"app":"base:1"}`,
+		}
+	})
+	result := n.live(0).save()
+	pc := n.checkpoint()
+	want := v1alpha1.PodCheckpointStatus{
+		Phase:        v1alpha1.PhaseReady,
+		Owner:        &v1alpha1.Owner{UID: "rs-uid", APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web"},
+		TemplateHash: "hash",
+		Requirements: &v1alpha1.Requirements{Arch: "amd64"},
+		Containers: []v1alpha1.ContainerCheckpoint{
+			{Name: "side", BaseImage: "side:1", BaseImageDigest: "side@sha256:aa", Image: "reg/ns@sha256:side", ImageTag: "reg/ns:web-1.side", Bytes: 2 << 20, PushedBytes: 1 << 20},
+			{Name: "app", BaseImage: "base:1", BaseImageDigest: "app@sha256:bb", Image: "reg/ns@sha256:app", ImageTag: "reg/ns:web-1.app", Bytes: 2 << 20, PushedBytes: 1 << 20},
+		},
+	}
+	got := pc.Status
+	var phases []v1alpha1.Phase
+	for _, timing := range got.Timings {
+		phases = append(phases, timing.Phase)
+	}
+	got.Timings, got.Conditions, got.Message = nil, nil, ""
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("status (-want +got):\n%s", diff)
+	}
+	wantPhases := []v1alpha1.Phase{v1alpha1.PhaseFreezing, v1alpha1.PhaseDumping, v1alpha1.PhaseExporting, v1alpha1.PhaseReady}
+	if diff := cmp.Diff(wantPhases, phases); diff != "" {
+		t.Errorf("phases (-want +got):\n%s", diff)
+	}
+	if n.state() != "frozen" || result.RequeueAfter <= 0 || result.RequeueAfter > 30*time.Second {
+		t.Errorf("the pod is %s and looked at again in %s", n.state(), result.RequeueAfter)
+	}
+	if diff := cmp.Diff([]string{"CheckpointStarted", "CheckpointReady"}, n.reasons()); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	tests := map[string]struct {
+		mutate func(*v1alpha1.PodCheckpoint, *corev1.Pod)
+		want   string
+	}{
+		"another pod of the name": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) { p.UID = "other" }, "replaced by another one"},
+		"no pod":                  {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) { pc.Spec.PodName = "missing" }, "is gone"},
+		"the pod is being deleted": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) {
+			p.DeletionTimestamp, p.Finalizers = new(metav1.NewTime(start)), []string{"x/y"}
+		}, "already being deleted"},
+		"another node": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) { p.Spec.NodeName = "node-2" }, `runs on node "node-2"`},
+		"nothing runs": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) {
+			p.Status.InitContainerStatuses, p.Status.ContainerStatuses = nil, nil
+		}, "no container"},
+		"still initializing": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) { p.Spec.InitContainers[0].RestartPolicy = nil }, "not initialized yet"},
+		"an unknown runtime": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) {
+			p.Status.ContainerStatuses[0].ContainerID = "cri-o://abc"
+		}, "only containerd"},
+		"a container that is not there": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) { pc.Spec.Containers = []string{"db"} }, `"db"`},
+		"the deadline is over": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) {
+			pc.Spec.Deadline = new(metav1.NewTime(start))
+		}, "deadline is over"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, tc.mutate)
+			n.live(0).step()
+			pc := n.checkpoint()
+			if pc.Status.Phase != v1alpha1.PhaseFailed || !strings.Contains(pc.Status.Message, tc.want) {
+				t.Errorf("%s: %q, want Failed with %q", pc.Status.Phase, pc.Status.Message, tc.want)
+			}
+			if got := n.state(); got != "running" {
+				t.Errorf("the pod is %s", got)
+			}
+			if diff := cmp.Diff([]string{"CheckpointFailed"}, n.reasons()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFailures(t *testing.T) {
+	tests := map[string]string{"freeze": "freezing container", "dump": `container "`, "export": `container "`}
+	for effect, want := range tests {
+		t.Run(effect, func(t *testing.T) {
+			n := newNode(t, nil)
+			a := n.live(0)
+			a.failOn[effect] = errors.New("criu: inet: Unsupported proto 262")
+			a.save()
+			check(t, n)
+			message := n.checkpoint().Status.Message
+			if !strings.Contains(message, want) || !strings.Contains(message, "criu: inet: Unsupported proto 262") {
+				t.Errorf("message %q", message)
+			}
+			if diff := cmp.Diff([]string{"CheckpointStarted", "CheckpointFailed"}, n.reasons()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFrozenForTooLong(t *testing.T) {
+	tests := map[string]struct {
+		mutate func(*v1alpha1.PodCheckpoint, *corev1.Pod)
+		after  time.Duration
+		want   string
+	}{
+		"max freeze": {nil, time.Minute, "within 1m0s of freezing"},
+		"deadline": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) {
+			pc.Spec.Deadline = new(metav1.NewTime(start.Add(10 * time.Second)))
+		}, 10 * time.Second, "deadline is over"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, tc.mutate)
+			a := n.live(0)
+			hanging := &hangingDumper{began: make(chan struct{}, 2)}
+			a.Dumper = hanging
+			a.step()
+			await(a, hanging.began)
+			if result := a.step(); !result.IsZero() || n.state() != "frozen" {
+				t.Errorf("while it is dumped: %+v, %s", result, n.state())
+			}
+			n.clock.Step(tc.after)
+			await(a, a.woken)
+			check(t, n)
+			if got := n.checkpoint().Status.Message; !strings.Contains(got, tc.want) {
+				t.Errorf("message %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestTakenAway has somebody else end the checkpoint while it is dumped.
+func TestTakenAway(t *testing.T) {
+	n := newNode(t, nil)
+	a := n.live(0)
+	hanging := &hangingDumper{began: make(chan struct{}, 2)}
+	a.Dumper = hanging
+	a.step()
+	await(a, hanging.began)
+	n.patchStatus(func(pc *v1alpha1.PodCheckpoint) {
+		pc.Status.Phase, pc.Status.Message = v1alpha1.PhaseFailed, "the deadline is over"
+	})
+	a.step()
+	await(a, a.woken)
+	a.step()
+	check(t, n)
+	if got := n.checkpoint().Status.Message; got != "the deadline is over" {
+		t.Errorf("the agent overwrote what somebody else decided: %q", got)
+	}
+}
+
+func TestStop(t *testing.T) {
+	n := newNode(t, nil)
+	a := n.live(0)
+	hanging := &hangingDumper{began: make(chan struct{}, 2)}
+	a.Dumper = hanging
+	a.step()
+	await(a, hanging.began)
+	a.Stop()
+	check(t, n)
+	if got := n.checkpoint().Status.Message; !strings.Contains(got, "being stopped") {
+		t.Errorf("message %q", got)
+	}
+}
+
+// TestAPIServerAway thaws a pod whose checkpoint can't be written down as failed, as long as Ready was never sent.
+func TestAPIServerAway(t *testing.T) {
+	away := apierrors.NewServiceUnavailable("away")
+	tests := map[string]struct {
+		fail []string
+		want string
+	}{
+		"before Ready was sent": {[]string{"write Dumping", "write Failed"}, "running"},
+		"Ready was sent":        {[]string{"write Ready", "write Failed"}, "frozen"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, nil)
+			a := n.live(0)
+			a.Fence = n.fence // The rule of mortalFence has this one exception.
+			for _, effect := range tc.fail {
+				a.failOn[effect] = away
+			}
+			a.step()
+			await(a, a.woken)
+			if got := n.state(); got != tc.want {
+				t.Errorf("the pod is %s, want %s", got, tc.want)
+			}
+			clear(a.failOn)
+			a.step()
+			check(t, n)
+		})
+	}
+}
+
+func TestFence(t *testing.T) {
+	tests := map[string]struct {
+		mutate func(*v1alpha1.PodCheckpoint, *corev1.Pod)
+		then   func(*node)
+		after  time.Duration
+		phase  v1alpha1.Phase
+		state  string
+	}{
+		"nobody deletes the pod":    {nil, func(*node) {}, 30 * time.Second, v1alpha1.PhaseReleased, "running"},
+		"there is time left":        {nil, func(*node) {}, 29 * time.Second, v1alpha1.PhaseReady, "frozen"},
+		"the pod is deleted":        {nil, (*node).deletePod, time.Hour, v1alpha1.PhaseReady, "frozen"},
+		"the kubelet restarted one": {nil, func(n *node) { n.fence.Set("id-app", fence.Gone) }, time.Second, v1alpha1.PhaseReleased, "mixed"},
+		"no fence is wanted": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) { pc.Spec.Fence = false },
+			func(*node) {}, 0, v1alpha1.PhaseReady, "running"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, tc.mutate)
+			a := n.live(0)
+			if tc.mutate != nil {
+				a.Fence = n.fence // Without a fence, a Ready checkpoint is thawed.
+			}
+			a.save()
+			tc.then(n)
+			n.clock.Step(tc.after)
+			a.step()
+			if got := n.checkpoint().Status.Phase; got != tc.phase || n.state() != tc.state {
+				t.Errorf("%s and %s, want %s and %s", got, n.state(), tc.phase, tc.state)
+			}
+		})
+	}
+}
+
+// TestReleaseLosesAgainstClaim has the claim written between the agent's look at the checkpoint and its release.
+func TestReleaseLosesAgainstClaim(t *testing.T) {
+	n := newNode(t, nil)
+	a := n.live(0)
+	a.save()
+	n.clock.Step(time.Minute)
+	a.failOn["write Released"] = apierrors.NewConflict(schema.GroupResource{Resource: "podcheckpoints"}, key.Name, errors.New("claimed"))
+	if result := a.step(); result.RequeueAfter == 0 || n.state() != "frozen" {
+		t.Errorf("after a conflict: %+v, %s; want another look and a frozen pod", result, n.state())
+	}
+}
+
+// TestFrozenByOthers leaves a container frozen that somebody else had frozen before.
+func TestFrozenByOthers(t *testing.T) {
+	n := newNode(t, nil)
+	n.fence.Set("id-side", fence.Frozen)
+	a := n.live(0)
+	a.failOn["dump"] = errors.New("no")
+	a.save()
+	if n.fence.Get("id-app") != fence.Running || n.fence.Get("id-side") != fence.Frozen {
+		t.Errorf("app is %v, side is %v; want only what was frozen by us to run", n.fence.Get("id-app"), n.fence.Get("id-side"))
+	}
+}
