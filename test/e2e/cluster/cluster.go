@@ -165,7 +165,7 @@ func (c *Cluster) Forward(ctx context.Context, addrInClusterNet string) (hostAdd
 	if err != nil {
 		return "", nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		_ = dialer.Close()
 		return "", nil, fmt.Errorf("opening a port for %q: %w", addrInClusterNet, err)

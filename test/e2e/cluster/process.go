@@ -55,7 +55,7 @@ func (c *Cluster) StartProcess(ctx context.Context, name string, argv []string, 
 		return nil, err
 	}
 	defer out.Close()
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
 	cmd.Env = append(append(os.Environ(), env...), machine.GroupEnv(c.layout.dir))
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

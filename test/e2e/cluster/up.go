@@ -25,8 +25,9 @@ import (
 const (
 	// upTimeout bounds the start of a cluster, without the building of its programs.
 	upTimeout = 4 * time.Minute
-	// healthTimeout bounds the check whether a running cluster is well.
-	healthTimeout = 10 * time.Second
+	// healthTimeout bounds the check whether a running cluster is well. It is long, as a cluster on a busy machine must not be
+	// taken for a broken one.
+	healthTimeout = 30 * time.Second
 )
 
 // Up starts a cluster and returns when all nodes are ready, or attaches to a healthy one of equal options. What an
@@ -165,13 +166,14 @@ func (s *starter) ensurePrograms(ctx context.Context) error {
 }
 
 // startMachines starts the control plane, the ways to it from the host, and the nodes.
-func (s *starter) startMachines(context.Context) error {
-	api, err := net.Listen("tcp", "127.0.0.1:0")
+func (s *starter) startMachines(ctx context.Context) error {
+	var listen net.ListenConfig
+	api, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("opening a port for the API server: %w", err)
 	}
 	defer api.Close()
-	registry, err := net.Listen("tcp", "127.0.0.1:0")
+	registry, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("opening a port for the registry: %w", err)
 	}
@@ -183,8 +185,8 @@ func (s *starter) startMachines(context.Context) error {
 	if err := writeSecrets(s.layout, s.options, s.cluster.state.APIHostAddress); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.layout.shared(), 0o777); err != nil {
-		return fmt.Errorf("creating the shared directory: %w", err)
+	if err := makeShared(s.layout.shared()); err != nil {
+		return err
 	}
 	helper := filepath.Join(s.layout.bin(), helperName)
 	owner, err := machine.Start(helper, controlPlane(s.layout, s.options, s.set), nil)
@@ -192,7 +194,7 @@ func (s *starter) startMachines(context.Context) error {
 		return err
 	}
 	s.machines = append(s.machines, owner)
-	if err := s.startForwarder(helper, owner, api, registry); err != nil {
+	if err := s.startForwarder(ctx, helper, owner, api, registry); err != nil {
 		return err
 	}
 	for i := 1; i <= s.options.Nodes; i++ {
@@ -210,14 +212,25 @@ func (s *starter) startMachines(context.Context) error {
 	return err
 }
 
+// makeShared creates a directory in which pods of any user may write.
+func makeShared(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("creating the shared directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		return fmt.Errorf("opening the shared directory to all: %w", err)
+	}
+	return nil
+}
+
 // startForwarder starts the process that serves the host's ports, which it inherits: none is ever closed in between.
-func (s *starter) startForwarder(helper string, owner *machine.Machine, api, registry net.Listener) error {
+func (s *starter) startForwarder(ctx context.Context, helper string, owner *machine.Machine, api, registry net.Listener) error {
 	out, err := createLog(filepath.Join(s.layout.logs(), "forward.log"))
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	cmd := exec.Command(helper, "forward", owner.NetNS(), apiAddress, registryAddress)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), helper, "forward", owner.NetNS(), apiAddress, registryAddress)
 	cmd.Env = []string{machine.GroupEnv(s.layout.dir)}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

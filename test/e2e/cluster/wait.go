@@ -77,10 +77,8 @@ func failure(ctx context.Context, m *machine.Machine) error {
 	if !m.Alive() {
 		return fmt.Errorf("machine %q has ended; the end of its log:\n%s", m.Spec.Name, m.LogTail("init", logLines))
 	}
-	all, err := m.Status(ctx)
-	if err != nil {
-		return nil // its init is not there yet
-	}
+	// One that does not answer has not come up yet.
+	all, _ := m.Status(ctx)
 	for _, s := range all {
 		if s.Restarts >= tooManyRestarts {
 			return fmt.Errorf("%s on %q keeps ending (%s); the end of its log:\n%s",

@@ -49,7 +49,7 @@ func listen(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("opening the control socket's folder: %w", err)
 	}
 	defer dir.Close()
-	l, err := net.Listen("unix", shortPath(dir, path))
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", shortPath(dir, path))
 	if err != nil {
 		return nil, fmt.Errorf("opening control socket %q: %w", path, err)
 	}

@@ -40,7 +40,7 @@ func Start(helper string, s Spec, bridgeOwner *Machine) (*Machine, error) {
 		return nil, fmt.Errorf("opening the log of machine %q: %w", s.Name, err)
 	}
 	defer out.Close()
-	cmd := exec.Command(helper, "init", s.Dir)
+	cmd := exec.CommandContext(context.Background(), helper, "init", s.Dir)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + searchPath, GroupEnv(s.Group)}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -155,7 +155,7 @@ func (m *Machine) Kill(ctx context.Context) error {
 // Command prepares a command within the machine's namespaces.
 func (m *Machine) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	args := []string{
-		fmt.Sprintf("--target=%d", m.init.PID), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wdns=/", "--",
+		fmt.Sprintf("--target=%d", m.init.PID), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--",
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", append(args, argv...)...)
 	cmd.Env = []string{"PATH=" + searchPath + ":" + os.Getenv("PATH"), "HOME=/root", "LANG=C.UTF-8", GroupEnv(m.Spec.Group)}

@@ -170,7 +170,7 @@ func TestProcess(t *testing.T) {
 		t.Error(err)
 	}
 	if err := p.Signal(unix.SIGKILL); err != nil {
-		t.Errorf("signalling a process that is gone: %v", err)
+		t.Errorf("signaling a process that is gone: %v", err)
 	}
 }
 

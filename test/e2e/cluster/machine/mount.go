@@ -55,7 +55,7 @@ func mountSystem(_ *Spec, root string) error {
 		{"tmpfs", "tmp", "mode=1777"},
 		{"tmpfs", "dev", "mode=755"},
 	} {
-		if err := mountAt(m.source, filepath.Join(root, m.target), m.source, 0, m.options); err != nil {
+		if err := mountAt(m.source, filepath.Join(root, m.target), m.source, m.options); err != nil {
 			return err
 		}
 	}
@@ -103,10 +103,10 @@ func mountDevices(_ *Spec, root string) error {
 			return err
 		}
 	}
-	if err := mountAt("devpts", filepath.Join(dev, "pts"), "devpts", 0, "newinstance,ptmxmode=0666,mode=620,gid=5"); err != nil {
+	if err := mountAt("devpts", filepath.Join(dev, "pts"), "devpts", "newinstance,ptmxmode=0666,mode=620,gid=5"); err != nil {
 		return err
 	}
-	if err := mountAt("tmpfs", filepath.Join(dev, "shm"), "tmpfs", 0, "mode=1777"); err != nil {
+	if err := mountAt("tmpfs", filepath.Join(dev, "shm"), "tmpfs", "mode=1777"); err != nil {
 		return err
 	}
 	for name, target := range map[string]string{
@@ -131,7 +131,7 @@ func mountCgroups(s *Spec, root string) error {
 				return err
 			}
 		}
-		if err := mountAt("cgroup", filepath.Join(base, c.Name), "cgroup", 0, c.Options); err != nil {
+		if err := mountAt("cgroup", filepath.Join(base, c.Name), "cgroup", c.Options); err != nil {
 			return err
 		}
 	}
@@ -234,11 +234,11 @@ func writeFiles(s *Spec) error {
 	return nil
 }
 
-func mountAt(source, target, fsType string, flags uintptr, options string) error {
+func mountAt(source, target, fsType, options string) error {
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return fmt.Errorf("creating mount point %q: %w", target, err)
 	}
-	return mount(source, target, fsType, flags, options)
+	return mount(source, target, fsType, 0, options)
 }
 
 func mount(source, target, fsType string, flags uintptr, options string) error {

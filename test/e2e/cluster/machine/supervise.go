@@ -237,8 +237,9 @@ func (s *supervisor) list() []ComponentStatus {
 // deadline.
 func waitFor(address string) {
 	network, addr, _ := strings.Cut(address, ":")
-	_ = poll(context.Background(), 25*time.Millisecond, address, func() bool {
-		conn, err := net.DialTimeout(network, addr, time.Second)
+	ctx, dialer := context.Background(), net.Dialer{Timeout: time.Second}
+	_ = poll(ctx, 25*time.Millisecond, address, func() bool {
+		conn, err := dialer.DialContext(ctx, network, addr)
 		if err != nil {
 			return false
 		}
