@@ -7,6 +7,7 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -143,14 +144,9 @@ func addAdmission(ctx context.Context, mgr manager.Manager, o Options) error {
 }
 
 func addProbes(mgr manager.Manager) error {
-	for check, add := range map[string]func() error{
-		"healthz": func() error { return mgr.AddHealthzCheck("ping", healthz.Ping) },
-		"webhook": func() error { return mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()) },
-		"cache":   func() error { return mgr.AddReadyzCheck("cache", cacheSynced(mgr.GetCache())) },
-	} {
-		if err := add(); err != nil {
-			return fmt.Errorf("adding the check %q: %w", check, err)
-		}
-	}
-	return nil
+	return errors.Join(
+		mgr.AddHealthzCheck("ping", healthz.Ping),
+		mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()),
+		mgr.AddReadyzCheck("cache", cacheSynced(mgr.GetCache())),
+	)
 }

@@ -130,25 +130,25 @@ func (o *Options) addBehaviour(flags *pflag.FlagSet) {
 		"how long a PodCheckpoint that is over stays for people to read")
 }
 
+type flagValue struct{ flag, value string }
+
 // Validate tells everything that is wrong with the options, each with its flag.
 func (o *Options) Validate() error {
 	var errs []error
 	wrong := func(flag, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("--"+flag+": "+format, args...))
 	}
-	for flag, value := range map[string]string{
-		"namespace": o.Namespace, "service": o.Service, "scheduler-lease": o.SchedulerLease,
-	} {
-		if value == "" {
-			wrong(flag, "must not be empty")
+	for _, f := range []flagValue{{"namespace", o.Namespace}, {"service", o.Service}, {"scheduler-lease", o.SchedulerLease}} {
+		if f.value == "" {
+			wrong(f.flag, "must not be empty")
 		}
 	}
 	if o.WebhookPort < 1 || o.WebhookPort > 65535 {
 		wrong("webhook-port", "%d is no TCP port, want 1 to 65535", o.WebhookPort)
 	}
-	for flag, value := range map[string]string{"metrics-address": o.MetricsAddress, "probe-address": o.ProbeAddress} {
-		if _, _, err := net.SplitHostPort(value); value != "0" && err != nil {
-			wrong(flag, "%q is no address, want HOST:PORT, :PORT, or 0 for none", value)
+	for _, f := range []flagValue{{"metrics-address", o.MetricsAddress}, {"probe-address", o.ProbeAddress}} {
+		if _, _, err := net.SplitHostPort(f.value); f.value != "0" && err != nil {
+			wrong(f.flag, "%q is no address, want HOST:PORT, :PORT, or 0 for none", f.value)
 		}
 	}
 	o.validateCertificate(wrong)

@@ -139,7 +139,11 @@ func (r *Reconciler) write(ctx context.Context, pc *v1alpha1.PodCheckpoint, carr
 		metrics.CountRestore(v1alpha1.RestoreMethodImage, metrics.RestoreLost)
 		metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeFailed)
 	}
-	if step.Event.Reason != "" {
+	switch {
+	case step.Outcome == metrics.ClaimBound:
+		// Admission has told the owner and the PodCheckpoint; the pod did not exist then.
+		event.Publish(r.Events, step.Event, nil, carrier)
+	case step.Event.Reason != "":
 		event.Publish(r.Events, step.Event, next, carrier)
 	}
 	return nil

@@ -33,6 +33,7 @@ func (r *Reconciler) writeRestored(ctx context.Context, pod *corev1.Pod, pc *v1a
 	}
 	metrics.CountRestore(v1alpha1.RestoreMethodImage, metrics.RestoreDone)
 	metrics.ObserveRestore(v1alpha1.RestoreMethodImage, took)
+	metrics.ObservePhase(v1alpha1.PhaseClaimed, took)
 	event.Publish(r.Events, happened, next, pod)
 	return nil
 }
@@ -52,6 +53,7 @@ func (r *Reconciler) writeFailed(ctx context.Context, pod *corev1.Pod, pc *v1alp
 	}
 	metrics.CountRestore(v1alpha1.RestoreMethodImage, metrics.RestoreFellBack)
 	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeFailed)
+	metrics.ObservePhase(v1alpha1.PhaseClaimed, now.Sub(pc.Status.Claim.Time.Time))
 	event.Publish(r.Events, happened, next, pod)
 	return nil
 }
