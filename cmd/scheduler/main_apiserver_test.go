@@ -281,7 +281,7 @@ func (c *cluster) metrics(t *testing.T) string {
 	t.Helper()
 	config := rest.CopyConfig(c.Config)
 	// The scheduler signs its certificate itself.
-	config.TLSClientConfig.CAData, config.TLSClientConfig.Insecure = nil, true
+	config.CAData, config.Insecure = nil, true
 	h, err := rest.HTTPClientFor(config)
 	if err != nil {
 		t.Fatal(err)

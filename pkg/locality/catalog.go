@@ -7,16 +7,16 @@ import "sync"
 // catalog knows every image that any NodeProfile has, so that the layers of an image can be looked for on nodes that lack it.
 type catalog struct {
 	mu     sync.RWMutex
-	images map[string]*catalogued // by digest
+	images map[string]*cataloged // by digest
 }
 
-type catalogued struct {
+type cataloged struct {
 	storedImage
 	nodes int
 }
 
 func newCatalog() *catalog {
-	return &catalog{images: map[string]*catalogued{}}
+	return &catalog{images: map[string]*cataloged{}}
 }
 
 // replace takes the images of a node's new profile in and those of its former one out; either may be nil.
@@ -27,7 +27,7 @@ func (c *catalog) replace(before, after *node) {
 		for digest, image := range after.images {
 			entry := c.images[digest]
 			if entry == nil {
-				entry = &catalogued{}
+				entry = &cataloged{}
 				c.images[digest] = entry
 			}
 			entry.storedImage = image

@@ -46,7 +46,7 @@ func podUpdated(_ klog.Logger, _ *corev1.Pod, _, newObj any) (fwk.QueueingHint, 
 
 // nodeChanged wakes the pods that a node fits now.
 func (p *Plugin) nodeChanged(before, after *node) {
-	if after == nil || before != nil && before.abilities.equal(after.abilities) {
+	if after == nil || before != nil && before.sameAbilities(after) {
 		return
 	}
 	p.waiting.wake(klog.Background().WithValues("plugin", Name), func(pod *corev1.Pod) bool { return p.fits(pod, after) })

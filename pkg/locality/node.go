@@ -68,8 +68,9 @@ func newNode(p *v1alpha1.NodeProfile) *node {
 	return n
 }
 
-// equal reports whether b restores what a does.
-func (a abilities) equal(b abilities) bool {
+// sameAbilities reports whether the nodes can restore the same checkpoints.
+func (n *node) sameAbilities(other *node) bool {
+	a, b := n.abilities, other.abilities
 	return a.arch == b.arch && a.cgroupVersion == b.cgroupVersion && a.runtime == b.runtime &&
 		slices.Equal(a.cpuFeatures, b.cpuFeatures) && maps.Equal(a.verified, b.verified)
 }
