@@ -187,7 +187,7 @@ func TestEvictionCold(t *testing.T) {
 
 func TestEvictionAgentWinsAgainstGivingUp(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.before = func(verb string, obj client.Object) error {
+		w.before = func(verb string, _ client.Object) error {
 			if verb == "update status" {
 				w.before = func(string, client.Object) error { return nil }
 				w.change(first, phaseTo(v1alpha1.PhaseFreezing, ""))

@@ -76,9 +76,9 @@ func TestPodCheckpointSpecNeverChanges(t *testing.T) {
 			wantRefusal(t, admin.Update(t.Context(), changed), "spec is immutable; make a new PodCheckpoint")
 		})
 	}
-	labelled := pc.DeepCopy()
-	labelled.Labels = map[string]string{"a": "b"}
-	wantRefusal(t, admin.Update(t.Context(), labelled), "")
+	withLabel := pc.DeepCopy()
+	withLabel.Labels = map[string]string{"a": "b"}
+	wantRefusal(t, admin.Update(t.Context(), withLabel), "")
 }
 
 func TestPodCheckpointStatus(t *testing.T) {

@@ -6,7 +6,6 @@ package apiserver_test
 
 import (
 	"context"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,8 +20,6 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/match"
 )
-
-var serial atomic.Int64
 
 // namespace makes a namespace of the test's own.
 func namespace(t *testing.T, labels map[string]string) string {

@@ -8,6 +8,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -160,7 +162,7 @@ func TestPodReinvocation(t *testing.T) {
 			Name: "mesh.registry.test", AdmissionReviewVersions: []string{"v1"}, SideEffects: ptr.To(admissionregv1.SideEffectClassNone),
 			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"mesh": "true"}},
 			ClientConfig: admissionregv1.WebhookClientConfig{
-				URL: ptr.To(fmt.Sprintf("https://%s:%d%s", hooks.LocalServingHost, hooks.LocalServingPort, injectorPath)), CABundle: hooks.LocalServingCAData,
+				URL: ptr.To("https://" + net.JoinHostPort(hooks.LocalServingHost, strconv.Itoa(hooks.LocalServingPort)) + injectorPath), CABundle: hooks.LocalServingCAData,
 			},
 			Rules: []admissionregv1.RuleWithOperations{{
 				Operations: []admissionregv1.OperationType{admissionregv1.Create},

@@ -57,7 +57,7 @@ func TestShutdownAnswersHeldEvictions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := "https://127.0.0.1:" + strconv.Itoa(port) + admission.PathEviction
+	url := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) + admission.PathEviction
 	// The certificate is the test's own.
 	web := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	call := func(ctx context.Context) (*admissionv1.AdmissionReview, error) {
