@@ -20,8 +20,9 @@ const (
 // criuError matches an error line of CRIU's log: "(00.012345) Error (criu/sk-inet.c:191): inet: Unsupported proto 262".
 var criuError = regexp.MustCompile(`^(?:\(\d+\.\d+\)\s*)?(?:\d+:\s*)?Error \([^)]*\):\s*(.+)$`)
 
-// consequences are error lines that only say that something failed, never why.
-var consequences = []string{"Dumping FAILED", "Restoring FAILED", "Unlock network failed"}
+// consequences are error lines that only say that something failed, never why; and one that CRIU goes on after, where it may not
+// raise its own limit of open files.
+var consequences = []string{"Dumping FAILED", "Restoring FAILED", "Unlock network failed", "rlimit: Can't setup RLIMIT_NOFILE for self"}
 
 // Failure returns the line of a CRIU log (dump.log, restore.log) that tells why CRIU gave up: the message of the first error that
 // is not a mere consequence, as one printable line of at most 300 bytes. It returns "" where there is none, and never fails:
