@@ -131,6 +131,9 @@ func controllerManager(o Options) machine.Component {
 			"--cluster-signing-cert-file=" + secretsDir + "/ca.crt",
 			"--cluster-signing-key-file=" + secretsDir + "/ca.key",
 			"--controllers=*,bootstrapsigner,tokencleaner",
+			// Its usual 20 requests a second are what a start would wait for.
+			"--kube-api-burst=400",
+			"--kube-api-qps=200",
 			"--kubeconfig=" + config,
 			// It is alone: there is nobody to wait for.
 			"--leader-elect=false",

@@ -30,7 +30,7 @@ const (
 	healthTimeout = 30 * time.Second
 )
 
-// Up starts a cluster and returns when all nodes are ready, or attaches to a healthy one of equal options. What an
+// Up starts a cluster and returns when pods can run on all nodes, or attaches to a healthy one of equal options. What an
 // unhealthy or different cluster of that name left is removed first. The cluster outlives the caller. When Up fails,
 // nothing keeps running, but the logs stay until the next Up or Down.
 func Up(ctx context.Context, o Options) (*Cluster, error) {
@@ -119,6 +119,7 @@ func (s *starter) start(ctx context.Context) (*Cluster, error) {
 		{"machines", s.startMachines},
 		{"control plane", s.awaitControlPlane},
 		{"nodes", s.awaitNodes},
+		{"services", s.awaitServices},
 	} {
 		if err := s.phase(p.name, func() error { return watched(ctx, s.machines, p.run) }); err != nil {
 			return nil, err

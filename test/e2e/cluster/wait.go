@@ -105,7 +105,7 @@ func waitAPI(ctx context.Context, client kubernetes.Interface) error {
 func waitRegistry(ctx context.Context, address string) error {
 	var last error
 	err := until(ctx, "the registry to answer", func() bool {
-		last = get(ctx, "http://"+address+"/v2/")
+		last = get(ctx, http.DefaultClient, "http://"+address+"/v2/")
 		return last == nil
 	})
 	if err != nil {
@@ -114,12 +114,12 @@ func waitRegistry(ctx context.Context, address string) error {
 	return nil
 }
 
-func get(ctx context.Context, url string) error {
+func get(ctx context.Context, client *http.Client, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
