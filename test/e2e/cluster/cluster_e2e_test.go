@@ -88,6 +88,10 @@ func testKubeletCertificate(t *testing.T, f *fixture) {
 
 func testCheckpoint(t *testing.T, f *fixture) {
 	pod := f.pods(t)[0]
+	// The kubelet's own probe may have a connection open, with which CRIU refuses unless told what to do with it.
+	if _, err := f.node(t, pod.node).Exec(t.Context(), "sh", "-c", "mkdir -p /etc/criu && echo tcp-close > /etc/criu/runc.conf"); err != nil {
+		t.Fatal(err)
+	}
 	answer := f.kubectl(t, "create", "--raw", fmt.Sprintf("/api/v1/nodes/%s/proxy/checkpoint/default/%s/probe?timeout=60", pod.node, pod.name), "-f", "/dev/null")
 	_, path, ok := strings.Cut(strings.TrimSuffix(strings.TrimSpace(answer), `"]}`), `{"items":["`)
 	if !ok {
