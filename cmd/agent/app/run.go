@@ -30,6 +30,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/agent/kubelet"
 	"github.com/cryopod/cryopod/pkg/agent/profile"
+	"github.com/cryopod/cryopod/pkg/agent/rewind"
 	"github.com/cryopod/cryopod/pkg/agent/selftest"
 	"github.com/cryopod/cryopod/pkg/agent/source"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -61,7 +62,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := a.publish(); err != nil {
 		return err
 	}
-	for _, add := range []func() error{a.addSource, a.addUpkeep, a.addSelfTest, a.addProbes} {
+	for _, add := range []func() error{a.addSource, a.addRewinder, a.addUpkeep, a.addSelfTest, a.addProbes} {
 		if err := add(); err != nil {
 			return err
 		}
@@ -165,6 +166,13 @@ func (a *agent) addSource() error {
 		MaxParallel:  a.MaxParallel,
 	}
 	return reconciler.SetupWithManager(a.mgr)
+}
+
+func (a *agent) addRewinder() error {
+	return a.mgr.Add(&rewind.Rewinder{
+		Prefix: a.Registry, Containers: a.runtime, Images: a.runtime, Clock: a.clock,
+		Watch: func(ctx context.Context, changed func()) error { return a.runtime.Watch(ctx, changed, rewind.Topics) },
+	})
 }
 
 // origin describes this node for the images' annotations.

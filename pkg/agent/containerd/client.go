@@ -91,6 +91,15 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	}, nil
 }
 
+// ListContainers lists the containers that the CRI knows.
+func (c *Client) ListContainers(ctx context.Context, in *runtimeapi.ListContainersRequest) ([]*runtimeapi.Container, error) {
+	answer, err := c.Runtime.ListContainers(ctx, in)
+	if err != nil {
+		return nil, fmt.Errorf("asking the runtime for its containers: %w", err)
+	}
+	return answer.GetContainers(), nil
+}
+
 // Serving reports whether containerd answers.
 func (c *Client) Serving(ctx context.Context) error {
 	if _, err := c.client.VersionService().Version(ctx, &emptypb.Empty{}); err != nil {

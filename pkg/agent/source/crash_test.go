@@ -144,3 +144,14 @@ func TestCheckpointDeleted(t *testing.T) {
 		})
 	}
 }
+
+// TestCrashFrozenByOthers kills the agent between two freezes: the next one knows from the ledger what is not its own to thaw.
+func TestCrashFrozenByOthers(t *testing.T) {
+	n := newNode(t, nil)
+	n.fence.Set("id-side", fence.Frozen)
+	n.live(3).save()
+	n.live(0).step()
+	if n.fence.Get("id-app") != fence.Running || n.fence.Get("id-side") != fence.Frozen {
+		t.Errorf("app is %v, side is %v; want only what was frozen by us to run", n.fence.Get("id-app"), n.fence.Get("id-side"))
+	}
+}
