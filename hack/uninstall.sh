@@ -13,6 +13,6 @@ restored=$("$kubectl" get pods --all-namespaces --selector checkpoint.io/restori
 "$kubectl" delete -k manifests --ignore-not-found
 
 if [[ -n $restored ]]; then
-	printf '\nThese pods were restored, and their containers name checkpoint images. Without Cryopod a container of theirs that\n'
-	printf 'crashes starts from its checkpoint once more. Delete them when it suits; their owners make ordinary ones:\n%s\n' "$restored"
+	printf '\nThese pods were restored, and their containers name checkpoint images. Without Cryopod, a container of theirs may start\n'
+	printf 'from its checkpoint once more. Delete them when it suits; their owners make ordinary ones:\n%s\n' "$restored"
 fi
