@@ -76,7 +76,7 @@ func cgroupVersion(mount string) (int32, error) {
 	if err := unix.Statfs(mount, &fs); err != nil {
 		return 0, fmt.Errorf("reading the cgroups' version at %q: %w", mount, err)
 	}
-	if int64(fs.Type) == unix.CGROUP2_SUPER_MAGIC {
+	if fs.Type == unix.CGROUP2_SUPER_MAGIC {
 		return 2, nil
 	}
 	return 1, nil

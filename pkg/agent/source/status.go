@@ -25,7 +25,9 @@ var errLost = errors.New("checkpoint was taken out of the agent's hands")
 const maxMessage = 1024
 
 // write moves pc to a phase by one status update under its resourceVersion. On success pc is the written object.
-func (r *Reconciler) write(ctx context.Context, pc *v1alpha1.PodCheckpoint, phase v1alpha1.Phase, message string, mutate func(*v1alpha1.PodCheckpointStatus)) error {
+func (r *Reconciler) write(ctx context.Context, pc *v1alpha1.PodCheckpoint, phase v1alpha1.Phase, message string,
+	mutate func(*v1alpha1.PodCheckpointStatus),
+) error {
 	next := pc.DeepCopy()
 	now := metav1.NewMicroTime(r.Clock.Now())
 	next.Status.Phase, next.Status.Message = phase, shorten(message)
@@ -63,7 +65,9 @@ func readyCondition(phase v1alpha1.Phase, message string) *metav1.Condition {
 
 // insist writes a phase for an attempt: it goes on trying while the API server is out of reach, and through conflicts that left
 // the phase as the attempt knows it. It fails with errLost when someone else changed the phase or removed the object.
-func (r *Reconciler) insist(ctx context.Context, pc *v1alpha1.PodCheckpoint, phase v1alpha1.Phase, message string, mutate func(*v1alpha1.PodCheckpointStatus)) error {
+func (r *Reconciler) insist(ctx context.Context, pc *v1alpha1.PodCheckpoint, phase v1alpha1.Phase, message string,
+	mutate func(*v1alpha1.PodCheckpointStatus),
+) error {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := r.write(ctx, pc, phase, message, mutate)
 		if err == nil {

@@ -43,7 +43,7 @@ func uncompressed(open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	}
 	reader, err := gzip.NewReader(compressed)
 	if err != nil {
-		compressed.Close()
+		_ = compressed.Close()
 		return nil, fmt.Errorf("reading layer: %w", err)
 	}
 	return struct {

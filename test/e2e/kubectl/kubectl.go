@@ -80,7 +80,7 @@ func (t Tool) Drain(ctx context.Context, d Drain) (Drained, error) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- cmd.Wait()
-		w.Close()
+		_ = w.Close()
 	}()
 	var output strings.Builder
 	for lines := bufio.NewScanner(r); lines.Scan(); {

@@ -44,7 +44,7 @@ func (r *Reporter) Report(ctx context.Context, m recorder.Message) error {
 		r.disconnect()
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("reporting step %d of %q: %w (last error: %v)", m.Step, m.Workload, ctx.Err(), err)
+			return fmt.Errorf("reporting step %d of %q: %w (last error: %w)", m.Step, m.Workload, ctx.Err(), err)
 		case <-time.After(retryPause):
 		}
 	}
@@ -96,7 +96,7 @@ func (r *Reporter) connect(ctx context.Context) error {
 
 func (r *Reporter) disconnect() {
 	if r.conn != nil {
-		r.conn.Close()
+		_ = r.conn.Close()
 		r.conn = nil
 	}
 }

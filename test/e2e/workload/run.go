@@ -98,7 +98,7 @@ func (w *Workload) next(ctx context.Context, nonce string) (int64, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("doing a step of %q: %w (last error: %v)", w.Name, ctx.Err(), err)
+			return 0, fmt.Errorf("doing a step of %q: %w (last error: %w)", w.Name, ctx.Err(), err)
 		case <-time.After(retryPause):
 		}
 	}

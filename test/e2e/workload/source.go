@@ -47,7 +47,7 @@ const increment = `if redis.call('GET', 'nonce') ~= ARGV[1] then redis.call('SET
 func (r *Redis) Next(ctx context.Context, nonce string) (int64, error) {
 	step, err := r.try(ctx, nonce)
 	if err != nil && r.conn != nil {
-		r.conn.Close()
+		_ = r.conn.Close()
 		r.conn = nil
 	}
 	return step, err

@@ -19,7 +19,7 @@ func TestNewKeyTellsDivisionsApart(t *testing.T) {
 		}
 		keys[key] = parts
 	}
-	if cache.NewKey("a", "b") != cache.NewKey("a", "b") {
+	if first, second := cache.NewKey("a", "b"), cache.NewKey("a", "b"); first != second {
 		t.Error("the same inputs have two keys")
 	}
 }
