@@ -62,7 +62,7 @@ func startRedis(t *testing.T) string {
 func serveRedis(conn net.Conn, steps *int, last *string, deaf bool) {
 	defer conn.Close()
 	lines := bufio.NewScanner(conn)
-	for answered := range 2 {
+	for range 2 {
 		for range 9 {
 			if !lines.Scan() {
 				return
