@@ -30,6 +30,9 @@ const content = header + ` Changes are overwritten; delete this line to manage t
 tcp-close
 # Dump: connections that are still being set up do not make it fail; their clients try again.
 skip-in-flight
+# No connection is kept, so the network needs no lock meanwhile; the one of a restore that fails would stay on in the pod's network
+# and cut the cold start off.
+network-lock skip
 # Locks on files are taken again at restore; by then the source holds them no more.
 file-locks
 # Datagram sockets whose peer is outside of the container (syslog) are connected again by their path.
