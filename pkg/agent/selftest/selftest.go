@@ -32,8 +32,8 @@ const (
 	cleaning = 30 * time.Second
 	// pollEvery is the pause between two looks at the process.
 	pollEvery = 20 * time.Millisecond
-	// progress is how long the process may take until it is seen to count.
-	progress = 10 * time.Second
+	// defaultPatience is how long the process may take until it is seen to count.
+	defaultPatience = 10 * time.Second
 )
 
 // Store puts images into the runtime's store.
@@ -63,6 +63,8 @@ type Tester struct {
 	Dir string
 	// StateDir is containerd's state directory, where a failed dump leaves CRIU's log.
 	StateDir string
+	// Patience is how long the process may take until it is seen to count; 0 means 10 s.
+	Patience time.Duration
 }
 
 // Report is what a test found.
@@ -183,7 +185,7 @@ func (r *run) load(ctx context.Context, archive string) error {
 		return err
 	}
 	// The CRI hears of a new image by an event.
-	return poll(ctx, progress, func() error {
+	return poll(ctx, r.patience(), func() error {
 		status, err := r.Images.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: imageName}})
 		if err == nil && status.GetImage() == nil {
 			err = fmt.Errorf("image %q: the runtime does not know it", imageName)
@@ -196,9 +198,9 @@ func (r *run) load(ctx context.Context, archive string) error {
 func (r *run) seen(ctx context.Context, id string) (memory, error) {
 	var first *memory
 	var now memory
-	err := poll(ctx, progress, func() error {
+	err := poll(ctx, r.patience(), func() error {
 		answer, err := r.Runtime.ExecSync(ctx, &runtimeapi.ExecSyncRequest{
-			ContainerId: id, Cmd: []string{r.Executable, ReadCommand}, Timeout: int64(progress / time.Second),
+			ContainerId: id, Cmd: []string{r.Executable, ReadCommand}, Timeout: int64(defaultPatience / time.Second),
 		})
 		if err != nil {
 			return err
@@ -218,6 +220,13 @@ func (r *run) seen(ctx context.Context, id string) (memory, error) {
 		return nil
 	})
 	return now, err
+}
+
+func (r *run) patience() time.Duration {
+	if r.Patience > 0 {
+		return r.Patience
+	}
+	return defaultPatience
 }
 
 // clean removes the test's containers, image and files, also those of a former life.

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package profile_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/cryopod/cryopod/pkg/agent/profile"
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
+
+func tested(verified bool, message string) profile.Test {
+	return profile.Test{Done: true, Method: v1alpha1.RestoreMethod{Name: "image", Verified: verified, Message: message, Time: new(metav1.NewTime(now))}}
+}
+
+func TestCPUFeatures(t *testing.T) {
+	tests := map[string]struct {
+		info string
+		want []string
+	}{
+		"x86, one CPU lacks one":  {"processor\t: 0\nflags\t\t: fpu avx sse\n\nprocessor\t: 1\nflags\t\t: sse fpu\n", []string{"fpu", "sse"}},
+		"arm64":                   {"processor : 0\nFeatures : fp asimd\n", []string{"asimd", "fp"}},
+		"none":                    {"processor : 0\n", []string{}},
+		"bugs and vmx are others": {"flags : fpu\nvmx flags : vnmi\nbugs : spectre_v1\n", []string{"fpu"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, profile.CPUFeatures([]byte(tc.info))); diff != "" {
+				t.Errorf("CPUFeatures (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestConditions(t *testing.T) {
+	tests := map[string]struct {
+		facts               profile.Facts
+		before              v1alpha1.NodeProfileStatus
+		checkpoint, restore string
+	}{
+		"before the test": {profile.Facts{}, v1alpha1.NodeProfileStatus{}, "Unknown/NotTested", "Unknown/NotTested"},
+		"all is well":     {profile.Facts{Test: tested(true, "")}, v1alpha1.NodeProfileStatus{}, "True/Tested", "True/Verified"},
+		"the kubelet refuses": {profile.Facts{KubeletFailure: "403", Test: tested(true, "")},
+			v1alpha1.NodeProfileStatus{}, "False/KubeletRefuses", "True/Verified"},
+		"no dump": {profile.Facts{Test: profile.Test{Done: true, DumpFailure: "no criu"}}, v1alpha1.NodeProfileStatus{},
+			"False/DumpFails", "False/NotVerified"},
+		"no restore": {profile.Facts{Test: tested(false, "off")}, v1alpha1.NodeProfileStatus{}, "True/Tested", "False/NotVerified"},
+		"an administrator's options": {profile.Facts{CRIUConfigMessage: "lacks tcp-close", Test: tested(true, "")},
+			v1alpha1.NodeProfileStatus{}, "True/Limited", "True/Verified"},
+		"no test is wanted": {profile.Facts{Test: profile.Test{Done: true, Skipped: true}}, v1alpha1.NodeProfileStatus{},
+			"True/NotTested", "False/NotVerified"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := map[string]string{}
+			for _, c := range profile.StatusOf(tc.facts, tc.before, now).Conditions {
+				got[c.Type] = string(c.Status) + "/" + c.Reason
+			}
+			want := map[string]string{v1alpha1.ConditionCanCheckpoint: tc.checkpoint, v1alpha1.ConditionCanRestore: tc.restore}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("conditions (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestRestartOfTheAgent keeps what the former life found until the new one has tested, unless the runtime is another one.
+func TestRestartOfTheAgent(t *testing.T) {
+	facts := profile.Facts{Runtime: "containerd://2.3.7", CRIUVersion: "4.2.1", Test: tested(true, "fine"), Images: []v1alpha1.NodeImage{{Name: "a@sha256:1"}}}
+	before := profile.StatusOf(facts, v1alpha1.NodeProfileStatus{}, now)
+	tests := map[string]struct {
+		runtime  string
+		verified bool
+	}{
+		"the runtime did not answer yet": {"", true},
+		"the same runtime":               {"containerd://2.3.7", true},
+		"another runtime":                {"containerd://2.4.2", false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := profile.StatusOf(profile.Facts{Runtime: tc.runtime}, before, now.Add(time.Hour))
+			if tc.verified {
+				if diff := cmp.Diff(before, got); diff != "" {
+					t.Errorf("status (-before +after):\n%s", diff)
+				}
+			} else if len(got.RestoreMethods) != 0 || got.Conditions[1].Status != metav1.ConditionUnknown {
+				t.Errorf("another runtime is taken for verified: %+v", got)
+			}
+		})
+	}
+}
+
+func TestImagesAreBoundedAndSorted(t *testing.T) {
+	var images []v1alpha1.NodeImage
+	for i := range 300 {
+		images = append(images, v1alpha1.NodeImage{Name: fmt.Sprintf("i%03d@sha256:1", 299-i), Bytes: int64(299 - i)})
+	}
+	got := profile.StatusOf(profile.Facts{Images: images}, v1alpha1.NodeProfileStatus{}, now).Images
+	if len(got) != 250 || got[0].Name != "i050@sha256:1" || got[249].Name != "i299@sha256:1" {
+		t.Errorf("%d images from %q to %q; want the 250 largest, sorted", len(got), got[0].Name, got[len(got)-1].Name)
+	}
+}
+
+func TestPublish(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "node-uid"}}
+	api := fake.NewClientBuilder().WithScheme(scheme).WithObjects(node).Build()
+	facts := profile.Facts{Runtime: "containerd://2.3.7", Test: tested(true, "fine")}
+	clock := clocktesting.NewFakeClock(now)
+	p := profile.NewPublisher("node-1", api, func() profile.Facts { return facts }, clock)
+	steps := []struct {
+		name   string
+		change func()
+		wrote  bool
+	}{
+		{"it is not there", func() {}, true},
+		{"nothing changed", func() { clock.Step(time.Hour) }, false},
+		{"a fact changed", func() { facts.CRIUVersion = "4.2.1" }, true},
+		{"somebody deleted it", func() {
+			if err := api.Delete(t.Context(), &v1alpha1.NodeProfile{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+	}
+	for _, s := range steps {
+		s.change()
+		if wrote, err := p.Publish(t.Context()); err != nil || wrote != s.wrote {
+			t.Errorf("%s: wrote %v, %v; want %v", s.name, wrote, err, s.wrote)
+		}
+	}
+	got := &v1alpha1.NodeProfile{}
+	if err := api.Get(t.Context(), client.ObjectKey{Name: "node-1"}, got); err != nil {
+		t.Fatal(err)
+	}
+	want := []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "node-1", UID: "node-uid"}}
+	if diff := cmp.Diff(want, got.OwnerReferences); diff != "" {
+		t.Errorf("owners (-want +got):\n%s", diff)
+	}
+}
