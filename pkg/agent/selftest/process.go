@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	// ProcessCommand and ReadCommand are the agent's subcommands that run inside of the test's container.
+	// ProcessCommand is the agent's subcommand that is the test's container's process.
 	ProcessCommand = "selftest-process"
-	ReadCommand    = "selftest-read"
+	// ReadCommand is the agent's subcommand that runs beside it and tells what it remembers.
+	ReadCommand = "selftest-read"
 
 	// stateFile is where the process writes what it remembers, in its container's root file system.
 	stateFile = "/cryopod-selftest"
