@@ -35,10 +35,11 @@ type Options struct {
 	CompressWorkers  int
 	MaxParallel      int
 
-	KubeletAddress  string
-	KubeletCA       string
-	KubeletToken    string
-	KubeletInsecure bool
+	KubeletAddress    string
+	KubeletCA         string
+	KubeletServerName string
+	KubeletToken      string
+	KubeletInsecure   bool
 
 	ContainerdSocket string
 	CheckpointDir    string
@@ -100,6 +101,8 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.KubeletAddress, "kubelet-address", o.KubeletAddress, "host and port of this node's kubelet (default: env HOST_IP, port 10250)")
 	f.StringVar(&o.KubeletCA, "kubelet-ca", o.KubeletCA,
 		"file with the certificates that signed the kubelet's serving certificate, or that certificate itself")
+	f.StringVar(&o.KubeletServerName, "kubelet-server-name", o.KubeletServerName,
+		"name that the kubelet's certificate must be for; empty: its address. A self-signed one is for the node's name")
 	f.StringVar(&o.KubeletToken, "kubelet-token", o.KubeletToken, "file with the bearer token for the kubelet")
 	f.BoolVar(&o.KubeletInsecure, "kubelet-insecure-tls", o.KubeletInsecure,
 		"do not verify the kubelet's certificate; whoever can take its address can then take the agent's token")

@@ -54,6 +54,14 @@ type agent struct {
 
 // Run runs the agent until ctx ends.
 func Run(ctx context.Context, o Options) error {
+	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
+		return fmt.Errorf("making --state-dir %q: %w", o.StateDir, err)
+	}
+	unlock, err := fence.Lock(ctx, filepath.Join(o.StateDir, "lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	a, err := newAgent(o)
 	if err != nil {
 		return err
@@ -80,14 +88,12 @@ func newAgent(o Options) (*agent, error) {
 		return nil, err
 	}
 	a.profile.Update(func(f *profile.Facts) { f.Node = node })
-	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
-		return nil, fmt.Errorf("making --state-dir %q: %w", o.StateDir, err)
-	}
 	if a.runtime, err = containerd.New(o.ContainerdSocket); err != nil {
 		return nil, err
 	}
 	a.kubelet, err = kubelet.New(kubelet.Options{
-		Address: o.KubeletAddress, CAFile: o.KubeletCA, TokenFile: o.KubeletToken, Insecure: o.KubeletInsecure,
+		Address: o.KubeletAddress, CAFile: o.KubeletCA, ServerName: o.KubeletServerName, TokenFile: o.KubeletToken,
+		Insecure: o.KubeletInsecure,
 	})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@
 package fence_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -114,4 +115,23 @@ func TestFreezeAllNamesTheContainerThatFailed(t *testing.T) {
 	if got := f.Get("one"); got != fence.Running {
 		t.Errorf("state after ThawAll = %v, want running", got)
 	}
+}
+
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := fence.Lock(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := fence.Lock(ended, path); !errors.Is(err, context.Canceled) {
+		t.Errorf("a second Lock = %v, want to wait", err)
+	}
+	unlock()
+	again, err := fence.Lock(ended, path)
+	if err != nil {
+		t.Fatalf("Lock after unlock = %v", err)
+	}
+	again()
 }

@@ -31,6 +31,8 @@ type Options struct {
 	Address string
 	// CAFile has the certificates that may have signed the kubelet's.
 	CAFile string
+	// ServerName is what the kubelet's certificate must be for; empty means its address.
+	ServerName string
 	// TokenFile has the bearer token; it is read again when it rotates.
 	TokenFile string
 	// Insecure turns the verification of the kubelet's certificate off.
@@ -75,7 +77,7 @@ func New(o Options) (*Client, error) {
 	config := &rest.Config{
 		Host:            "https://" + o.Address,
 		BearerTokenFile: o.TokenFile,
-		TLSClientConfig: rest.TLSClientConfig{CAFile: o.CAFile, Insecure: o.Insecure},
+		TLSClientConfig: rest.TLSClientConfig{CAFile: o.CAFile, ServerName: o.ServerName, Insecure: o.Insecure},
 	}
 	if o.Insecure {
 		config.CAFile = ""
@@ -161,7 +163,8 @@ func unreachable(err error) error {
 	var network net.Error
 	switch {
 	case errors.As(err, &unknown), errors.As(err, &host):
-		e.Hint = "its certificate is not signed by the cluster: set --kubelet-ca to the file that signed it, or --kubelet-insecure-tls"
+		e.Hint = "its certificate is not one of the cluster's: set --kubelet-ca to that certificate (self-signed: /var/lib/kubelet/pki/kubelet.crt) " +
+			"and --kubelet-server-name to the name in it, or --kubelet-insecure-tls"
 	case errors.As(err, &network) && !network.Timeout() && !errors.Is(err, context.Canceled):
 		e.Hint = "check --kubelet-address and that the node lets its own pods reach it"
 	}

@@ -89,10 +89,7 @@ func TestCrashAndClaim(t *testing.T) {
 	n := newNode(t, nil)
 	n.live(0).save()
 	n.deletePod()
-	n.patchStatus(func(pc *v1alpha1.PodCheckpoint) {
-		pc.Status.Phase = v1alpha1.PhaseClaimed
-		pc.Status.Claim = &v1alpha1.Claim{ID: "1", Time: metav1.NewMicroTime(start)}
-	})
+	n.claim()
 	a := n.live(0)
 	for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseClaimed, v1alpha1.PhaseRestored, v1alpha1.PhaseFailed} {
 		n.patchStatus(func(pc *v1alpha1.PodCheckpoint) { pc.Status.Phase = phase })

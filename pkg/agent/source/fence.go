@@ -42,7 +42,7 @@ func (r *Reconciler) fence(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 		span = v1alpha1.DefaultFence
 	}
 	left := span - r.Clock.Since(enteredAt(pc, v1alpha1.PhaseReady))
-	if frozen && left > 0 {
+	if frozen && left > 0 && !r.isStopping() {
 		return ctrl.Result{RequeueAfter: min(left, watchFrozen)}, nil
 	}
 	alive, err := r.alive(ctx, pc.Namespace, pc.Spec.PodName, pc.Spec.PodUID)
@@ -55,8 +55,11 @@ func (r *Reconciler) fence(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 		return ctrl.Result{RequeueAfter: watchFrozen}, nil
 	}
 	why := fmt.Sprintf("nobody deleted the pod within %s", span)
-	if left > 0 {
+	switch {
+	case left > 0 && !frozen:
 		why = "a container of the pod did not stay frozen"
+	case left > 0:
+		why = errStopping.Error()
 	}
 	if err := r.write(ctx, pc, v1alpha1.PhaseReleased, why, nil); apierrors.IsConflict(err) {
 		return ctrl.Result{RequeueAfter: time.Millisecond}, nil

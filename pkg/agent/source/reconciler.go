@@ -39,6 +39,9 @@ const (
 	watchGone = 10 * time.Second
 )
 
+// errStopping ends attempts, and fences, when the agent ends.
+var errStopping = errors.New("the agent is being stopped")
+
 // Part is one container of a checkpoint on its way to the registry.
 type Part struct {
 	// Checkpoint is the PodCheckpoint.
@@ -99,10 +102,11 @@ type Reconciler struct {
 	// Wake makes Reconcile be called for a PodCheckpoint.
 	Wake func(types.NamespacedName)
 
-	mu      sync.Mutex
-	running map[types.NamespacedName]*running
-	causes  map[types.UID]error
-	group   sync.WaitGroup
+	mu       sync.Mutex
+	stopping bool
+	running  map[types.NamespacedName]*running
+	causes   map[types.UID]error
+	group    sync.WaitGroup
 }
 
 // running is an attempt that is under way.
@@ -209,7 +213,7 @@ func (r *Reconciler) enter(key types.NamespacedName, run *running) bool {
 	if r.running == nil {
 		r.running, r.causes = map[types.NamespacedName]*running{}, map[types.UID]error{}
 	}
-	if len(r.running) >= r.MaxParallel {
+	if r.stopping || len(r.running) >= r.MaxParallel {
 		return false
 	}
 	for _, other := range r.running {
@@ -231,14 +235,32 @@ func (r *Reconciler) leave(key types.NamespacedName, uid types.UID, err error) {
 	r.Wake(key)
 }
 
-// Stop ends the attempts that are under way as failed, and waits for them.
-func (r *Reconciler) Stop() {
+// Stop ends the attempts that are under way as failed, and releases every Ready checkpoint whose pod nobody deleted yet: nobody may be
+// there to do it later. It returns when that is done, or when ctx ends.
+func (r *Reconciler) Stop(ctx context.Context) {
 	r.mu.Lock()
+	r.stopping = true
 	for _, run := range r.running {
-		run.cancel(errors.New("the agent is being stopped"))
+		run.cancel(errStopping)
 	}
 	r.mu.Unlock()
 	r.group.Wait()
+	for _, entry := range r.Ledger.All() {
+		pc := &v1alpha1.PodCheckpoint{}
+		err := r.Live.Get(ctx, entry.Checkpoint, pc)
+		if err == nil && pc.UID == entry.CheckpointUID && phaseOf(pc) == v1alpha1.PhaseReady {
+			_, err = r.fence(ctx, pc)
+		}
+		if client.IgnoreNotFound(err) != nil {
+			log.FromContext(ctx).Error(err, "Releasing a checkpoint before the agent ends", "checkpoint", entry.Checkpoint)
+		}
+	}
+}
+
+func (r *Reconciler) isStopping() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopping
 }
 
 // abandon ends the attempt of a former life, or one that could not even write that it failed.

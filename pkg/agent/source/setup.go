@@ -5,6 +5,7 @@ package source
 import (
 	"context"
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -20,6 +21,9 @@ import (
 
 // Name is the controller's name in logs and metrics.
 const Name = "source"
+
+// stopping bounds what the agent does at its end; the manager's grace has to be longer.
+const stopping = 20 * time.Second
 
 // reconcilers is how many PodCheckpoints are looked at at the same time. No call waits for a dump.
 const reconcilers = 8
@@ -45,7 +49,9 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 			r.Wake(entry.Checkpoint)
 		}
 		<-ctx.Done()
-		r.Stop()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopping)
+		defer cancel()
+		r.Stop(ctx)
 		return nil
 	}))
 }

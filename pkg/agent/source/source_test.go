@@ -138,6 +138,15 @@ func (n *node) deletePod() {
 	}
 }
 
+// claim is what the webhook writes when a replacement is made.
+func (n *node) claim() {
+	n.t.Helper()
+	n.patchStatus(func(pc *v1alpha1.PodCheckpoint) {
+		pc.Status.Phase = v1alpha1.PhaseClaimed
+		pc.Status.Claim = &v1alpha1.Claim{ID: "1", Time: metav1.NewMicroTime(start)}
+	})
+}
+
 // state is what the pod's containers do: one word when all do the same.
 func (n *node) state() string {
 	words := map[fence.State]string{fence.Running: "running", fence.Frozen: "frozen", fence.Gone: "gone"}
