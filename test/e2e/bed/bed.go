@@ -6,8 +6,10 @@ package bed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -137,7 +139,7 @@ func (b *Bed) pushImages(ctx context.Context, o Options) error {
 	return group.Wait()
 }
 
-// startRecorder replaces a recorder of a former run, whose log it continues.
+// startRecorder replaces a recorder of a former run. Its log begins anew: workloads may bear the names of former ones.
 func (b *Bed) startRecorder(ctx context.Context) error {
 	dir := filepath.Dir(b.Cluster.Kubeconfig())
 	program := filepath.Join(dir, "recorder")
@@ -151,9 +153,11 @@ func (b *Bed) startRecorder(ctx context.Context) error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the recorder: %w: %s", err, out)
 	}
-	argv := []string{
-		program, "-listen=:" + strconv.Itoa(stepPort), "-query=:" + strconv.Itoa(queryPort), "-log=" + filepath.Join(dir, "recorder.jsonl"),
+	log := filepath.Join(dir, "recorder.jsonl")
+	if err := os.Remove(log); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the log of a former recorder: %w", err)
 	}
+	argv := []string{program, "-listen=:" + strconv.Itoa(stepPort), "-query=:" + strconv.Itoa(queryPort), "-log=" + log}
 	for _, n := range b.Cluster.Nodes() {
 		argv = append(argv, "-place="+n.PodCIDR()+"="+n.Name())
 	}

@@ -5,6 +5,7 @@ package bed
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -135,4 +136,26 @@ func (b *Bed) RemoveNamespace(ctx context.Context, name string) error {
 		}
 		return err
 	})
+}
+
+// Events are those of a namespace, in the order of their making.
+func (b *Bed) Events(ctx context.Context, namespace string) ([]corev1.Event, error) {
+	var all corev1.EventList
+	if err := b.Client.List(ctx, &all, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("listing the events of %q: %w", namespace, err)
+	}
+	slices.SortStableFunc(all.Items, func(x, y corev1.Event) int { return EventTime(x).Compare(EventTime(y)) })
+	return all.Items, nil
+}
+
+// EventTime is when the event was made: of its fields, that which its kind of recorder fills in.
+func EventTime(e corev1.Event) time.Time {
+	switch {
+	case !e.EventTime.IsZero():
+		return e.EventTime.Time
+	case !e.FirstTimestamp.IsZero():
+		return e.FirstTimestamp.Time
+	default:
+		return e.CreationTimestamp.Time
+	}
 }

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cryopod/cryopod/test/e2e/timeline"
+)
+
+// report is _out/demo.json.
+type report struct {
+	Workload string `json:"workload"`
+	FromNode string `json:"fromNode"`
+	ToNode   string `json:"toNode"`
+	// StepsBefore is the last step that the recorder had from the old node, FirstStepAfter the first one from the new node.
+	StepsBefore    int64 `json:"stepsBefore"`
+	FirstStepAfter int64 `json:"firstStepAfter"`
+	StepsLost      int   `json:"stepsLost"`
+	StepsRepeated  int   `json:"stepsRepeated"`
+	// MemoryBytes is what the process holds and checks, ImageBytes what was pushed of it.
+	MemoryBytes int64 `json:"memoryBytes"`
+	ImageBytes  int64 `json:"imageBytes"`
+	// DowntimeSeconds is how long the recorder heard nothing.
+	DowntimeSeconds float64         `json:"downtimeSeconds"`
+	Phases          timeline.Phases `json:"phases"`
+}
+
+func newReport(e *evidence) report {
+	m := e.verdict.Moves[0]
+	r := report{
+		Workload:        m.Last.Workload,
+		FromNode:        m.Last.Node,
+		ToNode:          m.First.Node,
+		StepsBefore:     m.Last.Step,
+		FirstStepAfter:  m.First.Step,
+		StepsLost:       len(e.verdict.Lost),
+		StepsRepeated:   len(e.verdict.Repeated),
+		MemoryBytes:     m.First.Bytes,
+		DowntimeSeconds: m.Downtime().Seconds(),
+		Phases:          e.observations.Phases(),
+	}
+	for _, c := range e.checkpoint.Status.Containers {
+		r.ImageBytes += c.PushedBytes
+	}
+	return r
+}
+
+func (r report) write(path string) error {
+	content, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the report: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("making a folder for the report: %w", err)
+	}
+	if err := os.WriteFile(path, append(content, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/cryopod/cryopod/test/e2e/bed"
+	"github.com/cryopod/cryopod/test/e2e/recorder"
+)
+
+// shownSteps is how many steps are printed on either side of the move.
+const shownSteps = 3
+
+// tell prints what happened.
+func (s *show) tell(e *evidence) {
+	m := e.verdict.Moves[0]
+	s.say("\n== What the recorder saw")
+	i := slices.IndexFunc(e.entries, func(x recorder.Entry) bool { return x.Sequence == m.First.Sequence })
+	for _, x := range e.entries[max(0, i-shownSteps):i] {
+		s.sayStep(x)
+	}
+	s.say("  -- %.2f s without a step --", m.Downtime().Seconds())
+	for _, x := range e.entries[i:min(len(e.entries), i+shownSteps)] {
+		s.sayStep(x)
+	}
+	s.say("  %d steps lost, %d repeated", len(e.verdict.Lost), len(e.verdict.Repeated))
+
+	s.say("\n== How long it took")
+	e.observations.Print(s.out)
+	for _, c := range e.checkpoint.Status.Containers {
+		s.say("  container %s: archive of %s, %s pushed", c.Name, size(c.Bytes), size(c.PushedBytes))
+	}
+
+	s.say("\n== What Kubernetes says: %s", e.checkpoint.Name)
+	s.say("  %s: %s", e.checkpoint.Status.Phase, e.checkpoint.Status.Message)
+	for _, c := range e.after.Status.Conditions {
+		if c.Status == corev1.ConditionTrue {
+			s.say("  %s  pod %s is %s", c.LastTransitionTime.UTC().Format("15:04:05"), e.after.Name, c.Type)
+		}
+	}
+	for _, x := range e.events {
+		s.say("  %s  %s %s: %s: %s", bed.EventTime(x).UTC().Format("15:04:05"), x.InvolvedObject.Kind, x.InvolvedObject.Name, x.Reason, x.Message)
+	}
+}
+
+func (s *show) sayStep(x recorder.Entry) {
+	s.say("  %s  step %4d  %s  %s", x.Time.Format("15:04:05.000"), x.Step, x.Node, x.Pod)
+}
+
+func size(bytes int64) string {
+	return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
+}
+
+// indented writes lines with two spaces before each.
+type indented struct {
+	to io.Writer
+}
+
+func (w indented) Write(p []byte) (int, error) {
+	for line := range bytes.Lines(p) {
+		if _, err := fmt.Fprintf(w.to, "  %s", line); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
