@@ -68,11 +68,7 @@ cluster-status: ## Show its nodes and how to reach it
 ##@ Numbers
 
 .PHONY: bench
-bench: bench-push bench-migrate ## Run all benchmarks; results go to _out/bench
-
-.PHONY: bench-push
-bench-push: ## Speed of packing and pushing a checkpoint
-	go test ./pkg/image -run '^$$' -bench BenchmarkPush -benchtime 5x
+bench: bench-migrate ## Run all benchmarks; results go to _out/bench
 
 .PHONY: bench-migrate
 bench-migrate: ## Time from eviction to the first step on the new node, against a cold restart
