@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package trial drains the node of one counting pod and tells what the witness outside the pod saw of it.
+package trial
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/test/e2e/bed"
+	"github.com/cryopod/cryopod/test/e2e/kubectl"
+	"github.com/cryopod/cryopod/test/e2e/object"
+	"github.com/cryopod/cryopod/test/e2e/recorder"
+	"github.com/cryopod/cryopod/test/e2e/timeline"
+)
+
+const (
+	// Label marks the namespaces of trials.
+	Label = "cryopod-trial"
+
+	container    = "main"
+	startTimeout = 2 * time.Minute
+	drainTimeout = 150 * time.Second
+	moveTimeout  = 2 * time.Minute
+	mebibyte     = 1 << 20
+)
+
+// Trial is what to try.
+type Trial struct {
+	Bed *bed.Bed
+	// Name is the Deployment's, and begins the namespace's.
+	Name string
+	// Mebibytes is how much memory the workload fills and checks.
+	Mebibytes int
+	// Plain leaves the annotation out: a drain as it is without Cryopod.
+	Plain bool
+	// Steps is how many steps the workload does before the drain.
+	Steps int64
+	// Output gets kubectl's lines as they come; nil for none.
+	Output io.Writer
+}
+
+// Result is what was seen.
+type Result struct {
+	Namespace    string
+	Workload     string
+	Before       *corev1.Pod
+	After        *corev1.Pod
+	Observations timeline.Observations
+	Verdict      recorder.Verdict
+	// Checkpoint is nil for a plain drain.
+	Checkpoint *v1alpha1.PodCheckpoint
+	// SameStep is when the replacement had done the last step of the drained pod: for a restored pod with its first step.
+	SameStep time.Time
+}
+
+// ImageBytes is what was sent to the registry.
+func (r *Result) ImageBytes() int64 {
+	var sum int64
+	if r.Checkpoint != nil {
+		for _, c := range r.Checkpoint.Status.Containers {
+			sum += c.PushedBytes
+		}
+	}
+	return sum
+}
+
+// Run makes the workload in a namespace of its own, which it leaves, drains its node, and uncordons that in the end.
+func (t Trial) Run(ctx context.Context) (*Result, error) {
+	maker := t.Bed.Maker(t.Name + "-" + strings.ToLower(rand.Text()[:6]))
+	r := &Result{Namespace: maker.Namespace, Workload: maker.Workload(t.Name, container)}
+	template := maker.Template(t.Name, maker.Stepper(t.Name, container, fmt.Sprintf("-memory=%d", t.Mebibytes)))
+	if t.Plain {
+		template.Annotations = nil
+	}
+	err := t.Bed.Create(ctx, maker.NamespaceObject(map[string]string{Label: "true"}), maker.Deployment(t.Name, template))
+	if err != nil {
+		return nil, err
+	}
+	if err := t.settle(ctx, r); err != nil {
+		return nil, err
+	}
+	observing, stop := context.WithCancel(ctx)
+	defer stop()
+	observer, err := timeline.Observe(observing, t.Bed.Client, r.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.drain(ctx, r); err != nil {
+		return nil, err
+	}
+	if err := t.witness(ctx, r); err != nil {
+		return nil, err
+	}
+	if !t.Plain {
+		if r.Checkpoint, err = t.restored(ctx, r); err != nil {
+			return nil, err
+		}
+		r.Observations.Timings = r.Checkpoint.Status.Timings
+	}
+	r.Observations.Replacement = observer.Pod(r.After.UID)
+	return r, nil
+}
+
+func (t Trial) settle(ctx context.Context, r *Result) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if r.Before, err = t.Bed.RunningPod(ctx, r.Namespace, t.Name); err != nil {
+		return err
+	}
+	_, err = t.Bed.Recorder.Wait(ctx, r.Workload, func(entries []recorder.Entry) bool {
+		// All of the memory has been checked, so all of it has been touched.
+		n := len(entries)
+		return n > 0 && entries[n-1].Step >= t.Steps && entries[n-1].Verified >= int64(t.Mebibytes)*mebibyte
+	})
+	return err
+}
+
+func (t Trial) drain(ctx context.Context, r *Result) (err error) {
+	node := r.Before.Spec.NodeName
+	defer func() {
+		if uncordon := t.Bed.Kubectl.Uncordon(context.WithoutCancel(ctx), node); err == nil {
+			err = uncordon
+		}
+	}()
+	drained, err := t.Bed.Kubectl.Drain(ctx, kubectl.Drain{
+		Node: node, Selector: object.LabelApp + "=" + t.Name, Timeout: drainTimeout, Output: t.Output,
+	})
+	if err != nil {
+		return err
+	}
+	r.Observations.Requested = drained.Requested
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	r.After, err = t.Bed.RunningPod(ctx, r.Namespace, t.Name, r.Before.UID)
+	return err
+}
+
+// witness waits until the replacement has done the drained pod's last step, and one more.
+func (t Trial) witness(ctx context.Context, r *Result) error {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	entries, err := t.Bed.Recorder.Wait(ctx, r.Workload, func(entries []recorder.Entry) bool {
+		n := len(entries)
+		return n > 0 && entries[n-1].Peer == r.After.Status.PodIP && entries[n-1].Step > lastOf(entries, r.Before.Status.PodIP)
+	})
+	if err != nil {
+		return err
+	}
+	r.Verdict = recorder.Check(entries)
+	if len(r.Verdict.Moves) != 1 {
+		return fmt.Errorf("watching workload %q move: it moved %d times", r.Workload, len(r.Verdict.Moves))
+	}
+	r.Observations.Move = r.Verdict.Moves[0]
+	last := lastOf(entries, r.Before.Status.PodIP)
+	for _, e := range entries {
+		if e.Peer == r.After.Status.PodIP && e.Step >= last {
+			r.SameStep = e.Time
+			break
+		}
+	}
+	return nil
+}
+
+// lastOf is the highest step that came from a pod's address.
+func lastOf(entries []recorder.Entry, ip string) int64 {
+	var last int64
+	for _, e := range entries {
+		if e.Peer == ip {
+			last = max(last, e.Step)
+		}
+	}
+	return last
+}
+
+// restored is the PodCheckpoint once it says Restored: the controllers write that just after the first step.
+func (t Trial) restored(ctx context.Context, r *Result) (*v1alpha1.PodCheckpoint, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var found *v1alpha1.PodCheckpoint
+	err := bed.Until(ctx, func(ctx context.Context) error {
+		all, err := t.Bed.Checkpoints(ctx, r.Namespace, r.Before.UID)
+		if err != nil {
+			return err
+		}
+		if len(all) != 1 {
+			return fmt.Errorf("finding the PodCheckpoint of pod %q: there are %d", r.Before.Name, len(all))
+		}
+		found = &all[0]
+		if found.Status.Phase != v1alpha1.PhaseRestored {
+			return fmt.Errorf("PodCheckpoint %q is %s: %s", found.Name, found.Status.Phase, found.Status.Message)
+		}
+		return nil
+	})
+	return found, err
+}
+
+// Remove removes what the trial left, and the checkpoint's images from the nodes, so that the next one finds the machine as it was.
+func (t Trial) Remove(ctx context.Context, r *Result) error {
+	if err := t.Bed.RemoveNamespace(ctx, r.Namespace); err != nil {
+		return err
+	}
+	if r.Checkpoint == nil {
+		return nil
+	}
+	for _, n := range t.Bed.Cluster.Nodes() {
+		for _, c := range r.Checkpoint.Status.Containers {
+			if out, err := n.Exec(ctx, "ctr", "-n", "k8s.io", "images", "rm", c.ImageTag, c.Image); err != nil {
+				return fmt.Errorf("removing image %q of node %q: %w: %s", c.ImageTag, n.Name(), err, out)
+			}
+		}
+	}
+	return nil
+}
+
+// Sweep removes the namespaces that earlier trials left.
+func Sweep(ctx context.Context, b *bed.Bed) error {
+	var left corev1.NamespaceList
+	if err := b.Client.List(ctx, &left, client.MatchingLabels{Label: "true"}); err != nil {
+		return fmt.Errorf("listing the namespaces of earlier trials: %w", err)
+	}
+	for i := range left.Items {
+		if err := b.RemoveNamespace(ctx, left.Items[i].Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
