@@ -17,6 +17,7 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/kubectl"
 	"github.com/cryopod/cryopod/test/e2e/object"
 	"github.com/cryopod/cryopod/test/e2e/recorder"
+	"github.com/cryopod/cryopod/test/e2e/report"
 	"github.com/cryopod/cryopod/test/e2e/timeline"
 )
 
@@ -61,11 +62,11 @@ func (s *show) run(ctx context.Context) error {
 		return err
 	}
 	s.tell(found)
-	r := newReport(found)
-	if err := r.write(s.report); err != nil {
+	r := summarize(found)
+	if err := report.Write(s.options.report, r); err != nil {
 		return err
 	}
-	s.say("\nThe numbers are in %s.", s.report)
+	s.say("\nThe numbers are in %s.", s.options.report)
 	s.sayHowToGoOn()
 	if r.StepsLost+r.StepsRepeated > 0 {
 		return fmt.Errorf("the recorder saw %d steps lost and %d repeated", r.StepsLost, r.StepsRepeated)

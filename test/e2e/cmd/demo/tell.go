@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -14,8 +15,11 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/recorder"
 )
 
-// shownSteps is how many steps are printed on either side of the move.
-const shownSteps = 3
+const (
+	// shownSteps is how many steps are printed on either side of the move.
+	shownSteps = 3
+	clock      = "15:04:05"
+)
 
 // tell prints what happened.
 func (s *show) tell(e *evidence) {
@@ -39,14 +43,31 @@ func (s *show) tell(e *evidence) {
 
 	s.say("\n== What Kubernetes says: %s", e.checkpoint.Name)
 	s.say("  %s: %s", e.checkpoint.Status.Phase, e.checkpoint.Status.Message)
-	for _, c := range e.after.Status.Conditions {
+	conditions := slices.Clone(e.after.Status.Conditions)
+	slices.SortStableFunc(conditions, func(x, y corev1.PodCondition) int { return x.LastTransitionTime.Compare(y.LastTransitionTime.Time) })
+	for _, c := range conditions {
 		if c.Status == corev1.ConditionTrue {
-			s.say("  %s  pod %s is %s", c.LastTransitionTime.UTC().Format("15:04:05"), e.after.Name, c.Type)
+			s.say("  %s  %s is %s", c.LastTransitionTime.UTC().Format(clock), e.after.Name, c.Type)
 		}
 	}
-	for _, x := range e.events {
-		s.say("  %s  %s %s: %s: %s", bed.EventTime(x).UTC().Format("15:04:05"), x.InvolvedObject.Kind, x.InvolvedObject.Name, x.Reason, x.Message)
+	s.say("\n== What was published as events")
+	for _, x := range since(e.observations.Requested, e.events) {
+		s.say("  %s  %s %s: %s: %s", bed.EventTime(x).UTC().Format(clock), x.InvolvedObject.Kind, x.InvolvedObject.Name, x.Reason, x.Message)
 	}
+}
+
+// since leaves out what was before begin, and what was said about a second object in the same words. Kubelets round times to seconds.
+func since(begin time.Time, events []corev1.Event) []corev1.Event {
+	told := map[string]bool{}
+	var left []corev1.Event
+	for _, x := range events {
+		if bed.EventTime(x).Before(begin.Truncate(time.Second)) || told[x.Message] {
+			continue
+		}
+		told[x.Message] = true
+		left = append(left, x)
+	}
+	return left
 }
 
 func (s *show) sayStep(x recorder.Entry) {

@@ -2,17 +2,10 @@
 
 package main
 
-import (
-	"encoding/json"
-	"fmt"
-	"os"
-	"path/filepath"
+import "github.com/cryopod/cryopod/test/e2e/timeline"
 
-	"github.com/cryopod/cryopod/test/e2e/timeline"
-)
-
-// report is _out/demo.json.
-type report struct {
+// summary is _out/demo.json.
+type summary struct {
 	Workload string `json:"workload"`
 	FromNode string `json:"fromNode"`
 	ToNode   string `json:"toNode"`
@@ -29,9 +22,9 @@ type report struct {
 	Phases          timeline.Phases `json:"phases"`
 }
 
-func newReport(e *evidence) report {
+func summarize(e *evidence) summary {
 	m := e.verdict.Moves[0]
-	r := report{
+	r := summary{
 		Workload:        m.Last.Workload,
 		FromNode:        m.Last.Node,
 		ToNode:          m.First.Node,
@@ -47,18 +40,4 @@ func newReport(e *evidence) report {
 		r.ImageBytes += c.PushedBytes
 	}
 	return r
-}
-
-func (r report) write(path string) error {
-	content, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encoding the report: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("making a folder for the report: %w", err)
-	}
-	if err := os.WriteFile(path, append(content, '\n'), 0o644); err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	return nil
 }

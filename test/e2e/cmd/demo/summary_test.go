@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -34,7 +35,7 @@ const want = `{
   }
 }`
 
-func TestReport(t *testing.T) {
+func TestSummary(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	entry := func(step int64, node, peer string, at time.Duration) recorder.Entry {
 		return recorder.Entry{
@@ -55,11 +56,26 @@ func TestReport(t *testing.T) {
 		Replacement: timeline.Seen{Bound: begin.Add(1250 * time.Millisecond), Pulled: ptr.To(500 * time.Millisecond)},
 		Move:        e.verdict.Moves[0],
 	}
-	got, err := json.MarshalIndent(newReport(e), "", "  ")
+	got, err := json.MarshalIndent(summarize(e), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
+	}
+}
+
+func TestSince(t *testing.T) {
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC)
+	event := func(message string, at time.Duration) corev1.Event {
+		return corev1.Event{Message: message, FirstTimestamp: metav1.NewTime(begin.Add(at).Truncate(time.Second))}
+	}
+	events := []corev1.Event{event("before", -2*time.Second), event("in that second", 0), event("twice", time.Second), event("twice", time.Second), event("last", time.Minute)}
+	var got []string
+	for _, e := range since(begin, events) {
+		got = append(got, e.Message)
+	}
+	if diff := cmp.Diff([]string{"in that second", "twice", "last"}, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }
