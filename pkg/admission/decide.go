@@ -114,8 +114,8 @@ func Decide(c Case) Decision {
 // underway decides while the checkpoint is being made.
 func underway(c Case, cur *v1alpha1.PodCheckpoint, limit time.Time) Decision {
 	until := limit
-	pending := cur.Status.Phase == "" || cur.Status.Phase == v1alpha1.PhasePending
-	if pending {
+	// An agent that has written Pending is there; the pod waits for its turn among others of its node.
+	if cur.Status.Phase == "" {
 		pickup := cur.CreationTimestamp.Add(c.PickupTimeout)
 		if !c.Now.Before(pickup) && c.Now.Before(limit) {
 			return Decision{Action: GiveUp, Checkpoint: cur,

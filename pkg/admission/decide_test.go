@@ -207,7 +207,9 @@ func TestDecide(t *testing.T) {
 			want:   want{Action: admission.Begin, Attempt: 2, Left: 120 * sec},
 		},
 
-		"pending":          {change: []func(*admission.Case){one(attempt(1, v1alpha1.PhasePending, 3*sec))}, want: want{Action: admission.Wait, Left: 7 * sec}},
+		"in its node's queue": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhasePending, 60*sec))}, want: want{Action: admission.Wait, Left: 20 * sec},
+		},
 		"pending, unsaid":  {change: []func(*admission.Case){one(attempt(1, "", 3*sec))}, want: want{Action: admission.Wait, Left: 7 * sec}},
 		"pending too long": {change: []func(*admission.Case){one(attempt(1, "", 10*sec))}, want: want{Action: admission.GiveUp}, why: "did not answer within 10s"},
 		"freezing":         {change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseFreezing, 3*sec))}, want: want{Action: admission.Wait, Left: 20 * sec}},

@@ -30,7 +30,8 @@ type Options struct {
 	// MaxHolds is how many requests one replica holds at a time; further ones get their 429 at once. A held request occupies a
 	// seat in the API server's own queue.
 	MaxHolds int
-	// PickupTimeout is how long a PodCheckpoint may be Pending before the agent of the node is taken to be away.
+	// PickupTimeout is how long a PodCheckpoint may have no phase before the agent of the node is taken to be away. An agent that
+	// can't begin yet writes Pending.
 	PickupTimeout time.Duration
 	// MaxAttempts is how often a pod is frozen for one eviction before it goes without a checkpoint.
 	MaxAttempts int

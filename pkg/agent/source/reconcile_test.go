@@ -13,6 +13,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -293,4 +295,40 @@ func TestFrozenByOthers(t *testing.T) {
 	if n.fence.Get("id-app") != fence.Running || n.fence.Get("id-side") != fence.Frozen {
 		t.Errorf("app is %v, side is %v; want only what was frozen by us to run", n.fence.Get("id-app"), n.fence.Get("id-side"))
 	}
+}
+
+// TestQueue tells the webhook that the agent is there, when other pods of the node are saved first.
+func TestQueue(t *testing.T) {
+	n := newNode(t, nil)
+	other := n.checkpoint()
+	other.ObjectMeta = metav1.ObjectMeta{Namespace: key.Namespace, Name: "other-1", UID: "pc-2"}
+	other.Spec.PodName, other.Spec.PodUID = "other", "pod-2"
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: "other", UID: "pod-2"},
+		Spec:       corev1.PodSpec{NodeName: "node-1", Containers: []corev1.Container{{Name: "app", Image: "app:1"}}},
+		Status:     corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{running("app", "app@sha256:bb")}},
+	}
+	for _, o := range []client.Object{other, pod} {
+		if err := n.api.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := n.live(0)
+	hanging := &hangingDumper{began: make(chan struct{}, 2)}
+	a.Dumper = hanging
+	a.step()
+	await(a, hanging.began)
+	for range 2 {
+		result, err := a.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(other)})
+		if err != nil || result.RequeueAfter == 0 {
+			t.Fatalf("Reconcile = %+v, %v; want another look", result, err)
+		}
+	}
+	if err := n.api.Get(t.Context(), client.ObjectKeyFromObject(other), other); err != nil {
+		t.Fatal(err)
+	}
+	if got := other.Status; got.Phase != v1alpha1.PhasePending || !strings.Contains(got.Message, "its turn") || len(got.Timings) != 0 {
+		t.Errorf("status %+v, want Pending with the reason", got)
+	}
+	a.Stop(t.Context())
 }

@@ -171,7 +171,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 		return r.refuse(ctx, pc, errors.New("the deadline is over"))
 	}
 	if _, held := r.Ledger.Holder(pc.Spec.PodUID); held {
-		return ctrl.Result{RequeueAfter: whenHeld}, nil
+		return r.queue(ctx, pc, whenHeld, "Waiting for another checkpoint of the pod to end")
 	}
 	pod := &corev1.Pod{}
 	err := r.Live.Get(ctx, types.NamespacedName{Namespace: pc.Namespace, Name: pc.Spec.PodName}, pod)
@@ -190,7 +190,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	key := client.ObjectKeyFromObject(pc)
 	if !r.enter(key, &running{uid: pc.UID, podUID: pod.UID, cancel: cancel}) {
 		cancel(nil)
-		return ctrl.Result{RequeueAfter: whenFull}, nil
+		return r.queue(ctx, pc, whenFull, "Waiting for its turn: other pods of the node are being saved")
 	}
 	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeStarted)
 	r.started(pc, len(plan.save))
@@ -204,6 +204,19 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 		r.leave(key, pc.UID, err)
 	})
 	return ctrl.Result{}, nil
+}
+
+// queue says once that the agent is there and the checkpoint has to wait: without a word, the agent would be taken to be away and the
+// pod would go without its checkpoint. The agent looks again after a pause.
+func (r *Reconciler) queue(ctx context.Context, pc *v1alpha1.PodCheckpoint, pause time.Duration, why string) (ctrl.Result, error) {
+	if pc.Status.Phase == "" && !r.isStopping() {
+		next := pc.DeepCopy()
+		next.Status.Phase, next.Status.Message = v1alpha1.PhasePending, why
+		if err := r.Client.Status().Update(ctx, next); err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			return ctrl.Result{}, fmt.Errorf("writing that checkpoint %q waits: %w", client.ObjectKeyFromObject(pc), err)
+		}
+	}
+	return ctrl.Result{RequeueAfter: pause}, nil
 }
 
 // enter takes a place for an attempt; false when all are taken, or one of the same pod is under way.
