@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -37,10 +38,16 @@ type Fence interface {
 	Thaw(ctx context.Context, id string) error
 }
 
-// FreezeAll freezes all containers at once and returns when the last one stands still. When one fails, the error names it; others
-// may be frozen by then.
+// freezing bounds how long one container may take to stand still.
+const freezing = 15 * time.Second
+
+// FreezeAll freezes all containers at once and returns when each one stands still or has failed to. When one fails, the error names it;
+// others may be frozen by then. Nothing cuts a freeze short, neither the failure of another one nor the end of ctx: the runtime would
+// carry it out all the same, perhaps after the thaw that follows, and nobody would ever thaw it again.
 func FreezeAll(ctx context.Context, f Fence, containers []Container) error {
-	group, ctx := errgroup.WithContext(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), freezing)
+	defer cancel()
+	var group errgroup.Group
 	for _, c := range containers {
 		group.Go(func() error {
 			if err := f.Freeze(ctx, c.ID); err != nil {

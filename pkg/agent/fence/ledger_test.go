@@ -117,6 +117,37 @@ func TestFreezeAllNamesTheContainerThatFailed(t *testing.T) {
 	}
 }
 
+// obedientFence freezes one container after the others have been tried, unless it is told to stop by then.
+type obedientFence struct {
+	*fake.Fence
+	last   string
+	others chan struct{}
+}
+
+func (f obedientFence) Freeze(ctx context.Context, id string) error {
+	if id != f.last {
+		defer close(f.others)
+		return f.Fence.Freeze(ctx, id)
+	}
+	<-f.others
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return f.Fence.Freeze(ctx, id)
+}
+
+// TestFreezeAllAbandonsNone has one container fail and the caller give up while the other one is being frozen.
+func TestFreezeAllAbandonsNone(t *testing.T) {
+	f := obedientFence{Fence: &fake.Fence{}, last: "1", others: make(chan struct{})}
+	f.Set("1", fence.Running)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := fence.FreezeAll(ctx, f, []fence.Container{{Name: "app", ID: "1"}, {Name: "ended", ID: "2"}})
+	if !errors.Is(err, fence.ErrGone) || f.Get("1") != fence.Frozen {
+		t.Errorf("FreezeAll = %v and app is %v; want ErrGone once the other one stands still", err, f.Get("1"))
+	}
+}
+
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	unlock, err := fence.Lock(t.Context(), path)
