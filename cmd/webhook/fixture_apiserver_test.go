@@ -215,7 +215,7 @@ func (c *cluster) checkpoint(t *testing.T, name string, phase v1alpha1.Phase) *v
 	pc := &v1alpha1.PodCheckpoint{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
 		Spec: v1alpha1.PodCheckpointSpec{
-			PodName: source.Name, PodUID: source.UID, NodeName: "node-1", Reason: v1alpha1.ReasonEviction,
+			PodName: source.Name, PodUID: source.UID, NodeName: "node-1", Reason: v1alpha1.ReasonEviction, Fence: true,
 		},
 	}
 	c.create(t, pc)

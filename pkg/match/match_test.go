@@ -121,6 +121,7 @@ func TestOwnerOf(t *testing.T) {
 func ready(pod *corev1.Pod) *v1alpha1.PodCheckpoint {
 	return &v1alpha1.PodCheckpoint{
 		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: match.Name(pod, 1)},
+		Spec:       v1alpha1.PodCheckpointSpec{PodName: pod.Name, PodUID: pod.UID, Fence: true},
 		Status: v1alpha1.PodCheckpointStatus{
 			Phase: v1alpha1.PhaseReady, Owner: match.OwnerOf(pod), TemplateHash: match.TemplateHash(pod),
 		},
@@ -142,6 +143,7 @@ func TestReplaces(t *testing.T) {
 		"another image":       {pod: owned("StatefulSet", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "app:2" }), why: "template"},
 		"claimed":             {pod: owned("StatefulSet"), change: phase(v1alpha1.PhaseClaimed), why: "Claimed"},
 		"not begun":           {pod: owned("StatefulSet"), change: phase(""), why: "Pending"},
+		"not fenced":          {pod: owned("StatefulSet"), change: func(pc *v1alpha1.PodCheckpoint) { pc.Spec.Fence = false }, why: "went on"},
 		"released":            {pod: owned("StatefulSet"), change: phase(v1alpha1.PhaseReleased), why: "Released"},
 		"checkpoint unowned":  {pod: owned("StatefulSet"), change: func(pc *v1alpha1.PodCheckpoint) { pc.Status.Owner = nil }, why: "another controller"},
 		"hash missing":        {pod: owned("StatefulSet"), change: func(pc *v1alpha1.PodCheckpoint) { pc.Status.TemplateHash = "" }, why: "template"},

@@ -13,7 +13,7 @@ import (
 )
 
 // Replaces tells whether the pod, as it stands at its CREATE, may start from the checkpoint, and the rule that decided, for
-// people. It looks at the two objects only: that the source is gone, and that nobody else claims the checkpoint, is for the
+// people. A checkpoint without a fence is for nobody: what its source did afterwards would happen a second time. It looks at the two objects only: that the source is gone, and that nobody else claims the checkpoint, is for the
 // caller to see to.
 func Replaces(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) (bool, string) {
 	owner, saved := OwnerOf(pod), pc.Status.Owner
@@ -22,6 +22,8 @@ func Replaces(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) (bool, string) {
 		return false, "it is in another namespace"
 	case pc.Status.Phase != v1alpha1.PhaseReady:
 		return false, fmt.Sprintf("it is %s, not Ready", phaseOf(pc))
+	case !pc.Spec.Fence:
+		return false, "its source went on after it was made"
 	case owner == nil:
 		return false, "the pod has no controller"
 	case saved == nil || saved.UID == "" || owner.UID != saved.UID:
