@@ -27,6 +27,9 @@ const dumpsAtOnce = 2
 // can have claimed.
 const failedWrite = 10 * time.Second
 
+// againAlive is the pause before the API server is asked again about the pod.
+const againAlive = 200 * time.Millisecond
+
 // attempt saves one pod, from Pending to Ready. It runs on its own, so that no dump keeps the fences of other pods waiting. Each step
 // begins with the write of its phase; only the agent writes these phases, and only a Ready one can be claimed.
 type attempt struct {
@@ -67,6 +70,9 @@ func (a *attempt) run(ctx context.Context) error {
 			}
 			return err
 		}
+	}
+	if err := a.verify(ctx); err != nil {
+		return err
 	}
 	a.readySent = true
 	if err := a.r.insist(ctx, a.pc, v1alpha1.PhaseReady, a.readyMessage(), a.results); err != nil {
@@ -157,6 +163,34 @@ func (a *attempt) export(ctx context.Context) error {
 		a.exported[c.Name] = exported
 		return nil
 	})
+}
+
+// verify makes sure, before anyone can claim the checkpoint, that it is the pod's last word: the kubelet may have killed and restarted
+// a container (a frozen one answers no liveness probe), and what was dumped or ran since would not be what was frozen. A pod that was
+// deleted meanwhile may have been replaced already; thawed, it can make use of its grace period.
+func (a *attempt) verify(ctx context.Context) error {
+	frozen, err := fence.AllFrozen(ctx, a.r.Fence, a.plan.freeze)
+	if err != nil {
+		return err
+	}
+	if !frozen {
+		return errors.New("a container of the pod did not stay frozen; it may have been restarted by its liveness probe")
+	}
+	var alive *corev1.Pod
+	for {
+		if alive, err = a.r.alive(ctx, a.pc.Namespace, a.pod.Name, a.pod.UID); err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-a.r.Clock.After(againAlive):
+		}
+	}
+	if alive == nil {
+		return fmt.Errorf("pod %q was deleted while it was being saved", a.pod.Name)
+	}
+	return nil
 }
 
 // results writes down where the images are and how large.

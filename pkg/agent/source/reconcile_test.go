@@ -5,6 +5,7 @@ package source_test
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,6 +116,34 @@ func TestFailures(t *testing.T) {
 			}
 			if diff := cmp.Diff([]string{"CheckpointStarted", "CheckpointFailed"}, n.reasons()); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestNotTheLastWord fails a checkpoint during whose export the pod did not stay as it was frozen.
+func TestNotTheLastWord(t *testing.T) {
+	tests := map[string]struct {
+		meanwhile func(*node)
+		want      string
+	}{
+		"a container was restarted": {func(n *node) { n.fence.Set("id-app", fence.Gone) }, "did not stay frozen"},
+		"a container was thawed":    {func(n *node) { n.fence.Set("id-app", fence.Running) }, "did not stay frozen"},
+		"the pod was deleted":       {(*node).deletePod, "was deleted while"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, nil)
+			a := n.live(0)
+			var once sync.Once
+			a.meanwhile = func() { once.Do(func() { tc.meanwhile(n) }) }
+			a.save()
+			pc := n.checkpoint()
+			if pc.Status.Phase != v1alpha1.PhaseFailed || !strings.Contains(pc.Status.Message, tc.want) {
+				t.Errorf("%s: %q, want Failed with %q", pc.Status.Phase, pc.Status.Message, tc.want)
+			}
+			if n.state() == "frozen" || n.fence.Get("id-side") != fence.Running {
+				t.Errorf("the pod is %s, its sidecar %v", n.state(), n.fence.Get("id-side"))
 			}
 		})
 	}

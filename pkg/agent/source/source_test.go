@@ -169,6 +169,8 @@ type agent struct {
 	fatal  int
 	died   bool
 	failOn map[string]error
+	// meanwhile is called during each export.
+	meanwhile func()
 }
 
 // effect counts one and says what becomes of it.
@@ -316,6 +318,9 @@ func (e exporter) Export(_ context.Context, p source.Part) (v1alpha1.ContainerCh
 	n := e.a.n
 	if err := e.a.effect("export"); err != nil {
 		return v1alpha1.ContainerCheckpoint{}, err
+	}
+	if e.a.meanwhile != nil {
+		e.a.meanwhile()
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
