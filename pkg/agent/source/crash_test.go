@@ -142,6 +142,22 @@ func TestCheckpointDeleted(t *testing.T) {
 	}
 }
 
+// TestCheckpointDeletedAfterADump leaves no archive on the node for ever.
+func TestCheckpointDeletedAfterADump(t *testing.T) {
+	n := newNode(t, nil)
+	n.live(7).save()
+	if archives, _ := n.left(); len(archives) != 2 {
+		t.Fatalf("archives %v, want both containers'", archives)
+	}
+	if err := n.api.Delete(t.Context(), n.checkpoint()); err != nil {
+		t.Fatal(err)
+	}
+	n.live(0).step()
+	if archives, _ := n.left(); len(archives) != 0 || n.state() != "running" {
+		t.Errorf("archives %v are left, the pod is %s", archives, n.state())
+	}
+}
+
 // TestCrashFrozenByOthers kills the agent between two freezes: the next one knows from the ledger what is not its own to thaw.
 func TestCrashFrozenByOthers(t *testing.T) {
 	n := newNode(t, nil)

@@ -104,7 +104,7 @@ func (r *Reconciler) settle(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ct
 		return ctrl.Result{}, err
 	}
 	r.clean(ctx, pc, entry)
-	r.forget(pc.UID)
+	r.forget(key)
 	return ctrl.Result{}, r.Ledger.Drop(key)
 }
 
@@ -125,7 +125,11 @@ func (r *Reconciler) orphan(ctx context.Context, entry fence.Entry, held bool) (
 	if err := r.thaw(ctx, entry.Containers, metrics.ThawOrphaned); err != nil {
 		return ctrl.Result{}, err
 	}
-	r.forget(entry.CheckpointUID)
+	if err := r.Exporter.Clean(ctx, entry.Checkpoint.Namespace, entry.Pod, entry.Containers, entry.Since); err != nil {
+		metrics.CountAgentError(metrics.StepClean)
+		log.FromContext(ctx).Error(err, "Removing archives")
+	}
+	r.forget(entry.Checkpoint)
 	return ctrl.Result{}, r.Ledger.Drop(entry.Checkpoint)
 }
 
@@ -140,7 +144,7 @@ func (r *Reconciler) dropWhenGone(ctx context.Context, entry fence.Entry, held b
 	if !gone {
 		return ctrl.Result{RequeueAfter: watchGone}, nil
 	}
-	r.forget(entry.CheckpointUID)
+	r.forget(entry.Checkpoint)
 	return ctrl.Result{}, r.Ledger.Drop(entry.Checkpoint)
 }
 
@@ -212,8 +216,8 @@ func (r *Reconciler) clean(ctx context.Context, pc *v1alpha1.PodCheckpoint, entr
 	}
 }
 
-func (r *Reconciler) forget(uid types.UID) {
+func (r *Reconciler) forget(key types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.causes, uid)
+	delete(r.causes, key)
 }

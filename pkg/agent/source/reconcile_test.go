@@ -110,6 +110,9 @@ func TestFailures(t *testing.T) {
 			a.failOn[effect] = errors.New("criu: inet: Unsupported proto 262")
 			a.save()
 			check(t, n)
+			if got := a.Causes(); got != 0 {
+				t.Errorf("%d failures are remembered for ever", got)
+			}
 			message := n.checkpoint().Status.Message
 			if !strings.Contains(message, want) || !strings.Contains(message, "criu: inet: Unsupported proto 262") {
 				t.Errorf("message %q", message)

@@ -105,7 +105,7 @@ type Reconciler struct {
 	mu       sync.Mutex
 	stopping bool
 	running  map[types.NamespacedName]*running
-	causes   map[types.UID]error
+	causes   map[types.NamespacedName]error // of attempts that could not write that they failed
 	group    sync.WaitGroup
 }
 
@@ -132,6 +132,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	entry, held := r.Ledger.Get(key)
 	if !held && (gone || phaseOf(pc).Final()) {
+		r.forget(key)
 		return ctrl.Result{}, nil
 	}
 	// The cache may lag behind what this agent wrote itself a moment ago.
@@ -201,7 +202,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 		if err != nil && !errors.Is(err, errLost) {
 			a.giveUp(ctx, err)
 		}
-		r.leave(key, pc.UID, err)
+		r.leave(key, err)
 	})
 	return ctrl.Result{}, nil
 }
@@ -224,7 +225,7 @@ func (r *Reconciler) enter(key types.NamespacedName, run *running) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.running == nil {
-		r.running, r.causes = map[types.NamespacedName]*running{}, map[types.UID]error{}
+		r.running, r.causes = map[types.NamespacedName]*running{}, map[types.NamespacedName]error{}
 	}
 	if r.stopping || len(r.running) >= r.MaxParallel {
 		return false
@@ -235,14 +236,15 @@ func (r *Reconciler) enter(key types.NamespacedName, run *running) bool {
 		}
 	}
 	r.running[key] = run
+	delete(r.causes, key)
 	return true
 }
 
-func (r *Reconciler) leave(key types.NamespacedName, uid types.UID, err error) {
+func (r *Reconciler) leave(key types.NamespacedName, err error) {
 	r.mu.Lock()
 	delete(r.running, key)
 	if err != nil {
-		r.causes[uid] = err
+		r.causes[key] = err
 	}
 	r.mu.Unlock()
 	r.Wake(key)
@@ -279,7 +281,7 @@ func (r *Reconciler) isStopping() bool {
 // abandon ends the attempt of a former life, or one that could not even write that it failed.
 func (r *Reconciler) abandon(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctrl.Result, error) {
 	r.mu.Lock()
-	cause := r.causes[pc.UID]
+	cause := r.causes[client.ObjectKeyFromObject(pc)]
 	r.mu.Unlock()
 	if cause == nil || errors.Is(cause, errLost) {
 		cause = fmt.Errorf("the agent was restarted while %s", phaseOf(pc))
