@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/agent/fence"
+	"github.com/cryopod/cryopod/pkg/agent/source"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
@@ -363,4 +364,16 @@ func TestQueue(t *testing.T) {
 		t.Errorf("status %+v, want Pending with the reason", got)
 	}
 	a.Stop(t.Context())
+}
+
+// TestTriesAgainSoon bounds how long a frozen pod waits for its thaw after containerd or the API server was away for long.
+func TestTriesAgainSoon(t *testing.T) {
+	limiter := source.RateLimiter()
+	var pause time.Duration
+	for range 100 {
+		pause = limiter.When(ctrl.Request{NamespacedName: key})
+	}
+	if pause <= 0 || pause > 5*time.Second {
+		t.Errorf("after 100 failures the agent pauses for %s", pause)
+	}
 }

@@ -9,11 +9,13 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	ctrlsource "sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -28,6 +30,18 @@ const stopping = 20 * time.Second
 // reconcilers is how many PodCheckpoints are looked at at the same time. No call waits for a dump.
 const reconcilers = 8
 
+// firstAgain and lastAgain bound the pauses between tries of what failed. controller-runtime's own grow to a quarter of an hour, which a
+// frozen pod would stand still after containerd or the API server is back.
+const (
+	firstAgain = 50 * time.Millisecond
+	lastAgain  = 5 * time.Second
+)
+
+// RateLimiter says when what failed is tried again.
+func RateLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstAgain, lastAgain)
+}
+
 // SetupWithManager adds the reconciler to a manager whose cache holds the PodCheckpoints of the node, and sets Wake. What the
 // ledger names is looked at when the manager starts, also when its PodCheckpoint is gone.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
@@ -39,7 +53,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		Named(Name).
 		For(&v1alpha1.PodCheckpoint{}).
 		WatchesRawSource(ctrlsource.Channel(wake, &handler.EnqueueRequestForObject{})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: reconcilers}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: reconcilers, RateLimiter: RateLimiter()}).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("setting up controller %q: %w", Name, err)
