@@ -9,6 +9,7 @@ package expiry
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,6 +31,10 @@ import (
 
 // Name is the controller's name.
 const Name = "checkpoint.expiry"
+
+// lookForReplacement is how often it is looked whether a pod of a given name came without its checkpoint. No watch tells: the cache
+// has no pod that admission has not seen.
+const lookForReplacement = 5 * time.Second
 
 // Reconciler reconciles the ages of PodCheckpoints.
 type Reconciler struct {
@@ -91,6 +96,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		}
 	}
 	step := Next(pc, source == nil, r.Clock.Now(), r.Limits)
+	if ByName(pc) && step.Status == nil {
+		replaced, err := r.replaced(ctx, pc)
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		if replaced {
+			step = Replaced(pc, r.Clock.Now())
+		}
+		step.After = min(step.After, lookForReplacement)
+	}
 	switch {
 	case step.Delete:
 		return reconcile.Result{}, r.remove(ctx, pc)
@@ -115,6 +130,20 @@ func (r *Reconciler) source(ctx context.Context, pc *v1alpha1.PodCheckpoint) (*c
 		}
 	}
 	return nil, nil
+}
+
+// replaced tells whether another pod has the name of the one that the PodCheckpoint saves. One that had claimed it would have made it
+// Claimed first, and the write that follows here would fail.
+func (r *Reconciler) replaced(ctx context.Context, pc *v1alpha1.PodCheckpoint) (bool, error) {
+	pod := &corev1.Pod{}
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: pc.Namespace, Name: pc.Spec.PodName}, pod)
+	if err != nil {
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return false, fmt.Errorf("reading pod %q: %w", pc.Spec.PodName, err)
+	}
+	return pod.UID != pc.Spec.PodUID, nil
 }
 
 // write writes the step's status on top of the version that the step was decided on. Another writer's conflict is no error: its

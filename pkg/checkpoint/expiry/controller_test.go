@@ -39,6 +39,11 @@ func source(uid types.UID) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart-old", UID: uid}}
 }
 
+// named makes the checkpoint one of a StatefulSet's pod.
+func named(pc *v1alpha1.PodCheckpoint) {
+	pc.Status.Owner = &v1alpha1.Owner{UID: "set", APIVersion: "apps/v1", Kind: "StatefulSet", Name: "cart", Slot: "cart-old"}
+}
+
 // TestReconcile runs the controller with a cache that has only opted-in pods, and an API server that has all.
 func TestReconcile(t *testing.T) {
 	type outcome struct {
@@ -76,6 +81,25 @@ func TestReconcile(t *testing.T) {
 				"Warning CheckpointFailed on cart-old: The deadline passed while the checkpoint was Dumping; the pod goes on without it",
 				"Warning CheckpointFailed on cart-1: The deadline passed while the checkpoint was Dumping; the pod goes on without it",
 			}},
+		},
+		"waits for a pod of the same name": {
+			pc: checkpoint(v1alpha1.PhaseReady, named), age: 2 * time.Minute,
+			want: outcome{Phase: v1alpha1.PhaseReady, After: 5 * time.Second},
+		},
+		"its own pod is still there": {
+			pc: checkpoint(v1alpha1.PhaseReady, named), live: []client.Object{source("old")}, age: 2 * time.Minute,
+			want: outcome{Phase: v1alpha1.PhaseReady, After: 5 * time.Second},
+		},
+		"a pod of the same name came without it": {
+			pc: checkpoint(v1alpha1.PhaseReady, named), live: []client.Object{source("new")}, age: 2 * time.Minute,
+			want: outcome{Phase: v1alpha1.PhaseExpired, Events: []string{
+				`Warning CheckpointFailed on cart-1: Pod "cart-old" was made anew without its checkpoint and started cold`,
+				`Warning CheckpointFailed on cart: Pod "cart-old" was made anew without its checkpoint and started cold`,
+			}},
+		},
+		"a pod of the same name took it": {
+			pc: checkpoint(v1alpha1.PhaseClaimed, named), live: []client.Object{source("new")}, age: 2 * time.Minute,
+			want: outcome{Phase: v1alpha1.PhaseClaimed},
 		},
 		"expires without a word": {
 			pc: checkpoint(v1alpha1.PhaseReady), age: 2 * time.Hour,

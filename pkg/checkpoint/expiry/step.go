@@ -55,6 +55,24 @@ func Next(pc *v1alpha1.PodCheckpoint, sourceGone bool, now time.Time, limits Lim
 	return Step{}
 }
 
+// ByName tells whether the checkpoint waits for a pod of the very name of the one that it saves.
+func ByName(pc *v1alpha1.PodCheckpoint) bool {
+	owner := pc.Status.Owner
+	return pc.Status.Phase == v1alpha1.PhaseReady && owner != nil && owner.Slot == pc.Spec.PodName
+}
+
+// Replaced ends a checkpoint for which ByName is true when its pod was made anew without it, say because no webhook answered. From then
+// on the pod's volumes are the new one's: a later pod that started from the checkpoint would work on them with an old memory.
+func Replaced(pc *v1alpha1.PodCheckpoint, now time.Time) Step {
+	message := fmt.Sprintf("Pod %q was made anew without its checkpoint and started cold", pc.Spec.PodName)
+	status := pc.Status.DeepCopy()
+	status.Enter(v1alpha1.PhaseExpired, message, now)
+	return Step{
+		Status: status, Outcome: metrics.OutcomeExpired,
+		Event: event.Event{Type: corev1.EventTypeWarning, Reason: event.ReasonFailed, Action: "GiveUp", Message: message},
+	}
+}
+
 // UnderWay tells whether the agent is still at work, or about to be.
 func UnderWay(pc *v1alpha1.PodCheckpoint) bool {
 	switch pc.Status.Phase {
