@@ -11,6 +11,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# The flags by which the images of Cryopod and the programs of the cluster are built, so that nothing is compiled twice.
+export CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
+
 what=${1:-all}
 began=$SECONDS
 say() { printf '\n== %s (%dm%02ds)\n' "$1" $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)); }
