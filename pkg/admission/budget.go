@@ -17,13 +17,7 @@ const maxDisrupted = 2000
 // refusedByBudget tells whether the API server will refuse to evict the running pod whatever the webhook says: then it
 // must not be frozen for nothing. It follows the checks of Kubernetes 1.37, pkg/registry/core/pod/storage/eviction.go.
 func refusedByBudget(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget) bool {
-	var match []*policyv1.PodDisruptionBudget
-	for i := range budgets {
-		selector, err := metav1.LabelSelectorAsSelector(budgets[i].Spec.Selector)
-		if err == nil && budgets[i].Namespace == pod.Namespace && selector.Matches(labels.Set(pod.Labels)) {
-			match = append(match, &budgets[i])
-		}
-	}
+	match := matching(pod, budgets)
 	switch len(match) {
 	case 0:
 		return false
@@ -43,6 +37,27 @@ func refusedByBudget(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget) bo
 	}
 	return b.Status.ObservedGeneration < b.Generation || b.Status.DisruptionsAllowed <= 0 ||
 		len(b.Status.DisruptedPods) > maxDisrupted
+}
+
+// crowdedOut names the budget that would refuse to evict the pod once the rivals are evicted too, pods that are being saved now and of
+// which it does not know yet. It is empty when there is none. A budget is to keep pods running: the pod must not be frozen beside them.
+func crowdedOut(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget, rivals int) string {
+	match := matching(pod, budgets)
+	if len(match) != 1 || !isReady(pod) || rivals < int(match[0].Status.DisruptionsAllowed) {
+		return ""
+	}
+	return match[0].Name
+}
+
+func matching(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget) []*policyv1.PodDisruptionBudget {
+	var match []*policyv1.PodDisruptionBudget
+	for i := range budgets {
+		selector, err := metav1.LabelSelectorAsSelector(budgets[i].Spec.Selector)
+		if err == nil && budgets[i].Namespace == pod.Namespace && selector.Matches(labels.Set(pod.Labels)) {
+			match = append(match, &budgets[i])
+		}
+	}
+	return match
 }
 
 func isReady(pod *corev1.Pod) bool {

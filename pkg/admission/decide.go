@@ -55,6 +55,8 @@ type Case struct {
 	Profile *v1alpha1.NodeProfile
 	// Budgets are the PodDisruptionBudgets of the namespace.
 	Budgets []policyv1.PodDisruptionBudget
+	// Rivals is how many other pods of the same owner are frozen, or about to be, to be evicted.
+	Rivals int
 	// Now is the time.
 	Now time.Time
 	// HoldUntil is until when this request may be held.
@@ -140,11 +142,25 @@ func begin(c Case, limit time.Time) Decision {
 	if refusedByBudget(c.Pod, c.Budgets) {
 		return Decision{Action: Allow, Outcome: metrics.EvictionBudget}
 	}
+	if d, crowded := standBack(c); crowded {
+		return d
+	}
 	last := 0
 	for _, pc := range c.Checkpoints {
 		last = max(last, match.Attempt(pc.Name))
 	}
 	return Decision{Action: Begin, Attempt: last + 1, Deadline: limit}
+}
+
+// standBack puts an eviction off that its budget would refuse after those that are under way, before anything is frozen for it. They
+// end within their own deadlines; from then on the budget knows of them and answers itself.
+func standBack(c Case) (Decision, bool) {
+	budget := crowdedOut(c.Pod, c.Budgets, c.Rivals)
+	if budget == "" {
+		return Decision{}, false
+	}
+	return Decision{Action: PutOff, Outcome: metrics.EvictionBudget, Why: fmt.Sprintf(
+		"%d other pod(s) are being moved, as many as the PodDisruptionBudget %q allows at a time", c.Rivals, budget)}, true
 }
 
 // cold lets the eviction through without a checkpoint, and says nothing where a budget keeps the pod in place anyway.

@@ -97,9 +97,13 @@ func (h *Eviction) follow(ctx context.Context, c *Case) (admission.Response, met
 		d := Decide(*c)
 		switch d.Action {
 		case Begin:
-			if err := h.begin(ctx, c, d); err != nil {
+			back, err := h.begin(ctx, c, d)
+			if err != nil {
 				d = cold(*c, metrics.EvictionCold, "its PodCheckpoint could not be made: "+err.Error())
 				return h.allow(c.Pod, d), d.Outcome, nil
+			}
+			if back != nil {
+				return putOff(*back), back.Outcome, nil
 			}
 		case GiveUp:
 			if err := h.giveUp(ctx, c, d); err != nil {
@@ -111,13 +115,13 @@ func (h *Eviction) follow(ctx context.Context, c *Case) (admission.Response, met
 			case held == nil:
 				held = h.hold(client.ObjectKeyFromObject(d.Checkpoint))
 			case !held.wait(ctx, d.Until):
-				return putOff(d.Checkpoint), metrics.EvictionPutOff, nil
+				return putOff(d), metrics.EvictionPutOff, nil
 			}
 			if err := h.refresh(ctx, c, d.Checkpoint); err != nil || held == nil {
 				c.HoldUntil = c.Now
 			}
 		case PutOff:
-			return putOff(d.Checkpoint), d.Outcome, nil
+			return putOff(d), d.Outcome, nil
 		case AllowSaved:
 			resp := admission.Allowed("")
 			resp.Patches = releasePatch(c.Delete, c.Pod.UID)
@@ -144,8 +148,12 @@ func (h *Eviction) allow(pod *corev1.Pod, d Decision) admission.Response {
 	return resp.WithWarnings(fmt.Sprintf("pod %s/%s goes without a checkpoint: %s", pod.Namespace, pod.Name, cut(d.Why)))
 }
 
-// putOff answers with the words that the descheduler looks for.
-func putOff(pc *v1alpha1.PodCheckpoint) admission.Response {
+// putOff answers with the words that the descheduler looks for, where a checkpoint is under way.
+func putOff(d Decision) admission.Response {
+	pc := d.Checkpoint
+	if pc == nil {
+		return tooManyRequests("Cannot evict the pod yet: " + d.Why + "; try again")
+	}
 	return tooManyRequests(fmt.Sprintf(
 		"Eviction triggered evacuation: the pod is being saved (PodCheckpoint %s is %s); try again, it goes by %s, with its checkpoint or without",
 		pc.Name, cmp.Or(pc.Status.Phase, v1alpha1.PhasePending), deadlineOf(pc).UTC().Format(time.RFC3339)))

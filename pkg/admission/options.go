@@ -58,9 +58,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Writer makes PodCheckpoints and writes their status.
+// Writer makes PodCheckpoints, takes them back, and writes their status.
 type Writer interface {
 	Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error
+	Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error
 	Status() client.SubResourceWriter
 }
 

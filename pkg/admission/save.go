@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/match"
@@ -42,6 +43,11 @@ func (h *Eviction) observe(ctx context.Context, c *Case) error {
 		return fmt.Errorf("listing the PodDisruptionBudgets of namespace %q: %w", c.Pod.Namespace, err)
 	}
 	c.Budgets = budgets.Items
+	others, err := rivals(ctx, h.Cached, c.Pod, c.Now)
+	if err != nil {
+		return err
+	}
+	c.Rivals = len(others)
 	var profile v1alpha1.NodeProfile
 	err = h.Live.Get(ctx, client.ObjectKey{Name: c.Pod.Spec.NodeName}, &profile)
 	if err == nil {
@@ -68,26 +74,35 @@ func (h *Eviction) refresh(ctx context.Context, c *Case, pc *v1alpha1.PodCheckpo
 	return nil
 }
 
-// begin makes the PodCheckpoint, or takes the one that another replica has made.
-func (h *Eviction) begin(ctx context.Context, c *Case, d Decision) error {
+// begin makes the PodCheckpoint, or takes the one that another replica has made. It gives back what ends the request instead, if
+// anything does.
+func (h *Eviction) begin(ctx context.Context, c *Case, d Decision) (*Decision, error) {
 	pc := newCheckpoint(c.Pod, d)
 	err := h.Writer.Create(ctx, pc)
 	if apierrors.IsAlreadyExists(err) {
 		known := len(c.Checkpoints)
 		if err := h.refresh(ctx, c, pc); err != nil {
-			return err
+			return nil, err
 		}
 		if len(c.Checkpoints) == known {
-			return fmt.Errorf("the name %q is taken by a checkpoint of another pod", pc.Name)
+			return nil, fmt.Errorf("the name %q is taken by a checkpoint of another pod", pc.Name)
 		}
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if len(matching(c.Pod, c.Budgets)) > 0 {
+		back, err := h.yield(ctx, c, pc)
+		if err != nil {
+			logf.FromContext(ctx).Error(err, "Saving a pod without knowing whether its budget allows it")
+		} else if back != nil {
+			return back, nil
+		}
 	}
 	c.Checkpoints = append(c.Checkpoints, pc)
 	checkpointStarted(h.Events, c.Pod, pc)
-	return nil
+	return nil, nil
 }
 
 // giveUp fails a checkpoint that its agent has not begun. An agent that begins it at this moment wins.
