@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/inject"
@@ -38,6 +39,14 @@ func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod) (*v1alpha1.PodCh
 	candidates, err := h.candidates(ctx, pod)
 	if err != nil {
 		return nil, "", err
+	}
+	if len(candidates) == 0 {
+		return nil, "", nil
+	}
+	if over, err := h.overQuota(ctx, pod); err != nil {
+		logf.FromContext(ctx).Error(err, "Claiming without knowing whether the pod's quota allows it")
+	} else if over {
+		return nil, "", nil
 	}
 	id := h.newID()
 	var failed error
