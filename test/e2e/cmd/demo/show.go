@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,7 +25,6 @@ import (
 
 const (
 	namespace = "demo"
-	name      = "counter"
 	container = "main"
 	// stepsAround is how many steps the process does before the drain, and after it, at 20 a second.
 	stepsAround = 60
@@ -38,6 +39,8 @@ type show struct {
 	out   io.Writer
 	bed   *bed.Bed
 	maker object.Maker
+	// name is that of the Deployment. It is new each time: the process of a former run may still be heard of by its own.
+	name string
 }
 
 func (s *show) say(format string, args ...any) {
@@ -52,6 +55,7 @@ func (s *show) run(ctx context.Context) error {
 	}
 	defer s.bed.Close()
 	s.maker = s.bed.Maker(namespace)
+	s.name = "counter-" + strings.ToLower(rand.Text()[:4])
 	pod, err := s.deploy(ctx)
 	if err != nil {
 		return err
@@ -82,15 +86,15 @@ func (s *show) deploy(ctx context.Context) (*corev1.Pod, error) {
 	if err := s.bed.RemoveNamespace(ctx, namespace); err != nil {
 		return nil, err
 	}
-	process := s.maker.Stepper(name, container, fmt.Sprintf("-memory=%d", s.mebibytes), "-listen=:8080")
-	if err := s.bed.Create(ctx, s.maker.NamespaceObject(nil), s.maker.Deployment(name, s.maker.Template(name, process))); err != nil {
+	process := s.maker.Stepper(s.name, container, fmt.Sprintf("-memory=%d", s.mebibytes), "-listen=:8080")
+	if err := s.bed.Create(ctx, s.maker.NamespaceObject(nil), s.maker.Deployment(s.name, s.maker.Template(s.name, process))); err != nil {
 		return nil, err
 	}
-	pod, err := s.bed.RunningPod(ctx, namespace, name)
+	pod, err := s.bed.RunningPod(ctx, namespace, s.name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.bed.Recorder.Wait(ctx, s.maker.Workload(name, container), recorder.Reached(stepsAround)); err != nil {
+	if _, err := s.bed.Recorder.Wait(ctx, s.maker.Workload(s.name, container), recorder.Reached(stepsAround)); err != nil {
 		return nil, err
 	}
 	s.say("pod %s runs on %s; a recorder outside of it writes each step down before the process counts it", pod.Name, pod.Spec.NodeName)
@@ -139,10 +143,10 @@ func (s *show) follow(ctx context.Context, e *evidence) error {
 	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
 	var err error
-	if e.after, err = s.bed.RunningPod(ctx, namespace, name, e.before.UID); err != nil {
+	if e.after, err = s.bed.RunningPod(ctx, namespace, s.name, e.before.UID); err != nil {
 		return err
 	}
-	e.entries, err = s.bed.Recorder.Wait(ctx, s.maker.Workload(name, container), func(all []recorder.Entry) bool {
+	e.entries, err = s.bed.Recorder.Wait(ctx, s.maker.Workload(s.name, container), func(all []recorder.Entry) bool {
 		v := recorder.Check(all)
 		return len(v.Moves) > 0 && all[len(all)-1].Sequence-v.Moves[0].First.Sequence >= stepsAround
 	})
