@@ -42,8 +42,8 @@ func (r *Reconciler) fence(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 		span = v1alpha1.DefaultFence
 	}
 	left := span - r.Clock.Since(enteredAt(pc, v1alpha1.PhaseReady))
-	if frozen && left > 0 && !r.isStopping() {
-		return ctrl.Result{RequeueAfter: min(left, watchFrozen)}, nil
+	if patience := min(left, r.patience()); frozen && patience > 0 {
+		return ctrl.Result{RequeueAfter: min(patience, watchFrozen)}, nil
 	}
 	alive, err := r.alive(ctx, pc.Namespace, pc.Spec.PodName, pc.Spec.PodUID)
 	switch {
@@ -103,9 +103,26 @@ func (r *Reconciler) settle(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ct
 	if err := r.thaw(ctx, entry.Containers, cause); err != nil {
 		return ctrl.Result{}, err
 	}
-	r.clean(ctx, pc, entry)
-	r.forget(key)
-	return ctrl.Result{}, r.Ledger.Drop(key)
+	if held && r.putAside(leftover{pc: pc.DeepCopy(), entry: entry}) {
+		return ctrl.Result{}, nil
+	}
+	return ctrl.Result{}, r.discard(ctx, leftover{pc: pc, entry: entry})
+}
+
+// leftover is what was made of a pod that goes on, or went without it.
+type leftover struct {
+	pc    *v1alpha1.PodCheckpoint
+	entry fence.Entry
+}
+
+// discard removes it. Where there is no time for that, the ledger keeps the entry, for the agent's next life to do it.
+func (r *Reconciler) discard(ctx context.Context, l leftover) error {
+	r.clean(ctx, l.pc, l.entry)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("removing what checkpoint %q left: %w", l.entry.Checkpoint, err)
+	}
+	r.forget(l.entry.Checkpoint)
+	return r.Ledger.Drop(l.entry.Checkpoint)
 }
 
 // orphan deals with what a PodCheckpoint froze that is gone. While its pod was never deleted, nobody can have claimed it: the pod is

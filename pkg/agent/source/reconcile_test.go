@@ -205,44 +205,6 @@ func TestTakenAway(t *testing.T) {
 	}
 }
 
-func TestStop(t *testing.T) {
-	tests := map[string]struct {
-		then  func(*node)
-		phase v1alpha1.Phase
-		state string
-	}{
-		"the pod is Ready":     {func(*node) {}, v1alpha1.PhaseReleased, "running"},
-		"the pod was deleted":  {(*node).deletePod, v1alpha1.PhaseReady, "frozen"},
-		"the pod was replaced": {func(n *node) { n.deletePod(); n.claim() }, v1alpha1.PhaseClaimed, "frozen"},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			n := newNode(t, nil)
-			a := n.live(0)
-			a.save()
-			tc.then(n)
-			a.Stop(t.Context())
-			if got := n.checkpoint().Status.Phase; got != tc.phase || n.state() != tc.state {
-				t.Errorf("%s and %s, want %s and %s", got, n.state(), tc.phase, tc.state)
-			}
-		})
-	}
-}
-
-func TestStopDuringADump(t *testing.T) {
-	n := newNode(t, nil)
-	a := n.live(0)
-	hanging := &hangingDumper{began: make(chan struct{}, 2)}
-	a.Dumper = hanging
-	a.step()
-	await(a, hanging.began)
-	a.Stop(t.Context())
-	check(t, n)
-	if got := n.checkpoint().Status.Message; !strings.Contains(got, "being stopped") {
-		t.Errorf("message %q", got)
-	}
-}
-
 // TestAPIServerAway thaws a pod whose checkpoint can't be written down as failed, as long as Ready was never sent.
 func TestAPIServerAway(t *testing.T) {
 	away := apierrors.NewServiceUnavailable("away")

@@ -39,9 +39,6 @@ const (
 	watchGone = 10 * time.Second
 )
 
-// errStopping ends attempts, and fences, when the agent ends.
-var errStopping = errors.New("the agent is being stopped")
-
 // Part is one container of a checkpoint on its way to the registry.
 type Part struct {
 	// Checkpoint is the PodCheckpoint.
@@ -102,17 +99,18 @@ type Reconciler struct {
 	// Wake makes Reconcile be called for a PodCheckpoint.
 	Wake func(types.NamespacedName)
 
-	mu       sync.Mutex
-	stopping bool
-	running  map[types.NamespacedName]*running
-	causes   map[types.NamespacedName]error // of attempts that could not write that they failed
-	group    sync.WaitGroup
+	mu      sync.Mutex
+	running map[types.NamespacedName]*running
+	causes  map[types.NamespacedName]error // of attempts that could not write that they failed
+	ending  *ending                        // nil until Stop
+	group   sync.WaitGroup
 }
 
 // running is an attempt that is under way.
 type running struct {
 	uid, podUID types.UID
 	cancel      context.CancelCauseFunc
+	done        chan struct{}
 }
 
 // Reconcile brings one PodCheckpoint forward by what is written of it. It never waits for a dump.
@@ -189,7 +187,8 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	// The attempt outlives this call; its context ends with cancel, and at the agent's end with Stop.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	key := client.ObjectKeyFromObject(pc)
-	if !r.enter(key, &running{uid: pc.UID, podUID: pod.UID, cancel: cancel}) {
+	run := &running{uid: pc.UID, podUID: pod.UID, cancel: cancel, done: make(chan struct{})}
+	if !r.enter(key, run) {
 		cancel(nil)
 		return r.queue(ctx, pc, whenFull, "Waiting for its turn: other pods of the node are being saved")
 	}
@@ -197,6 +196,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	r.started(pc, len(plan.save))
 	a := &attempt{r: r, pc: pc, pod: pod, plan: plan}
 	r.group.Go(func() {
+		defer close(run.done)
 		defer cancel(nil)
 		err := a.run(ctx)
 		if err != nil && !errors.Is(err, errLost) {
@@ -227,7 +227,7 @@ func (r *Reconciler) enter(key types.NamespacedName, run *running) bool {
 	if r.running == nil {
 		r.running, r.causes = map[types.NamespacedName]*running{}, map[types.NamespacedName]error{}
 	}
-	if r.stopping || len(r.running) >= r.MaxParallel {
+	if r.ending != nil || len(r.running) >= r.MaxParallel {
 		return false
 	}
 	for _, other := range r.running {
@@ -248,34 +248,6 @@ func (r *Reconciler) leave(key types.NamespacedName, err error) {
 	}
 	r.mu.Unlock()
 	r.Wake(key)
-}
-
-// Stop ends the attempts that are under way as failed, and releases every Ready checkpoint whose pod nobody deleted yet: nobody may be
-// there to do it later. It returns when that is done, or when ctx ends.
-func (r *Reconciler) Stop(ctx context.Context) {
-	r.mu.Lock()
-	r.stopping = true
-	for _, run := range r.running {
-		run.cancel(errStopping)
-	}
-	r.mu.Unlock()
-	r.group.Wait()
-	for _, entry := range r.Ledger.All() {
-		pc := &v1alpha1.PodCheckpoint{}
-		err := r.Live.Get(ctx, entry.Checkpoint, pc)
-		if err == nil && pc.UID == entry.CheckpointUID && phaseOf(pc) == v1alpha1.PhaseReady {
-			_, err = r.fence(ctx, pc)
-		}
-		if client.IgnoreNotFound(err) != nil {
-			log.FromContext(ctx).Error(err, "Releasing a checkpoint before the agent ends", "checkpoint", entry.Checkpoint)
-		}
-	}
-}
-
-func (r *Reconciler) isStopping() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.stopping
 }
 
 // abandon ends the attempt of a former life, or one that could not even write that it failed.
