@@ -23,8 +23,9 @@ const (
 	// (--request-timeout): a pod whose CREATE claimed a checkpoint may come to be until then.
 	DefaultUnboundAfter = 75 * time.Second
 
-	// DefaultReadyFor is how long a checkpoint waits for a pod to claim it.
-	DefaultReadyFor = time.Hour
+	// DefaultReadyFor is how long a checkpoint waits for a pod to claim it. A controller replaces its pod within seconds, or minutes where
+	// a quota or a webhook is in its way; who starts from a memory much older than that is not expected.
+	DefaultReadyFor = 10 * time.Minute
 
 	// DefaultKeepFinished is how long a PodCheckpoint that is over stays for people to read.
 	DefaultKeepFinished = time.Hour

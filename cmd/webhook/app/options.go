@@ -125,7 +125,7 @@ func (o *Options) addBehaviour(flags *pflag.FlagSet) {
 		"how long a checkpoint waits for the pod whose creation claimed it; longer than the API server's --request-timeout, "+
 			"or a second pod might be given the same checkpoint")
 	flags.DurationVar(&o.Checkpoint.ReadyFor, "ready-for", checkpoint.DefaultReadyFor,
-		"how long a checkpoint waits for a pod to claim it, before it expires")
+		"how long a Ready checkpoint waits for a pod to claim it, before it expires")
 	flags.DurationVar(&o.Checkpoint.KeepFinished, "keep-finished", checkpoint.DefaultKeepFinished,
 		"how long a PodCheckpoint that is over stays for people to read")
 }

@@ -30,7 +30,7 @@ func defaults(change ...func(*app.Options)) app.Options {
 		CertMode: app.CertRotate, CertDir: "/etc/cryopod/tls", CertSecret: "cryopod-webhook-tls", Configuration: "cryopod",
 		CertLifetime: 90 * 24 * time.Hour, SchedulerLease: "cryopod-scheduler",
 		Admission:  admission.Options{Hold: 20 * time.Second, MaxHolds: 64, PickupTimeout: 10 * time.Second, MaxAttempts: 3},
-		Checkpoint: checkpoint.Options{UnboundAfter: 75 * time.Second, ReadyFor: time.Hour, KeepFinished: time.Hour},
+		Checkpoint: checkpoint.Options{UnboundAfter: 75 * time.Second, ReadyFor: 10 * time.Minute, KeepFinished: time.Hour},
 		LogLevel:   "info", LogFormat: "json",
 	}
 	for _, f := range change {

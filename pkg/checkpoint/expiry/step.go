@@ -17,7 +17,8 @@ import (
 
 // Limits bound how long PodCheckpoints live.
 type Limits struct {
-	// ReadyFor is how long a checkpoint waits for a pod to claim it. It also ends an attempt that has no deadline.
+	// ReadyFor is how long a checkpoint waits for a pod to claim it. An attempt without a deadline gets as long, and what it may freeze
+	// the pod for.
 	ReadyFor time.Duration
 	// KeepFinished is how long a PodCheckpoint stays, for people to read, after its last change of phase.
 	KeepFinished time.Duration
@@ -87,7 +88,7 @@ func nextUnderWay(pc *v1alpha1.PodCheckpoint, sourceGone bool, now time.Time, li
 	if sourceGone {
 		return fail(pc, now, fmt.Sprintf("Pod %q was gone before its checkpoint was ready; its replacement starts cold", pc.Spec.PodName))
 	}
-	deadline := pc.CreationTimestamp.Add(limits.ReadyFor)
+	deadline := pc.CreationTimestamp.Add(limits.ReadyFor + time.Duration(pc.Spec.MaxFreezeSeconds)*time.Second)
 	if pc.Spec.Deadline != nil {
 		deadline = pc.Spec.Deadline.Time
 	}

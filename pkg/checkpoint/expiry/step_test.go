@@ -68,7 +68,11 @@ func TestNext(t *testing.T) {
 				Message: "The deadline passed while the checkpoint was Pending; the pod goes on without it",
 			},
 		},
-		"under way, no deadline":           {pc: checkpoint(v1alpha1.PhaseDumping, noDeadline), age: 10 * time.Minute, want: outcome{After: 50 * time.Minute}},
+		"under way, no deadline": {pc: checkpoint(v1alpha1.PhaseDumping, noDeadline), age: 10 * time.Minute, want: outcome{After: 50 * time.Minute}},
+		"under way, no deadline, a long freeze": {
+			pc:  checkpoint(v1alpha1.PhaseDumping, noDeadline, func(pc *v1alpha1.PodCheckpoint) { pc.Spec.MaxFreezeSeconds = 1800 }),
+			age: time.Hour, want: outcome{After: 30 * time.Minute},
+		},
 		"under way, no deadline, for ages": {pc: checkpoint(v1alpha1.PhaseDumping, noDeadline), age: time.Hour, want: late},
 		"the pod is gone": {
 			pc: checkpoint(v1alpha1.PhaseExporting), gone: true,
