@@ -111,9 +111,11 @@ func (h *Eviction) follow(ctx context.Context, c *Case) (admission.Response, met
 				return h.allow(c.Pod, d), d.Outcome, nil
 			}
 		case Wait:
+			key := client.ObjectKeyFromObject(d.Checkpoint)
 			switch {
 			case held == nil:
-				held = h.hold(client.ObjectKeyFromObject(d.Checkpoint))
+				held = h.hold(key)
+			case held.watch(key):
 			case !held.wait(ctx, d.Until):
 				return putOff(d), metrics.EvictionPutOff, nil
 			}

@@ -203,6 +203,7 @@ func TestEvictionAgentWinsAgainstGivingUp(t *testing.T) {
 
 func TestEvictionReleasedFreezesAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
+		start := time.Now()
 		answer := w.held(t.Context(), admission.NewEviction(w.deps, w.options))
 		time.Sleep(time.Second)
 		w.change(first, phaseTo(v1alpha1.PhaseReleased, ""))
@@ -214,9 +215,16 @@ func TestEvictionReleasedFreezesAgain(t *testing.T) {
 		if !pcs[0].Spec.Deadline.Equal(pcs[1].Spec.Deadline) {
 			t.Errorf("deadlines %s and %s differ", pcs[0].Spec.Deadline, pcs[1].Spec.Deadline)
 		}
+		time.Sleep(time.Second)
 		w.change(match.Name(running(), 2), phaseTo(v1alpha1.PhaseReady, ""))
 		if got := <-answer; !got.Allowed || len(got.Patches) == 0 {
 			t.Errorf("answer = %+v, want allowed with a patch", got)
+		}
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("answered after %s, want at once when the second is Ready, after 2s", took)
+		}
+		if n := w.deps.Changes.Len(); n != 0 {
+			t.Errorf("%d objects are still being watched", n)
 		}
 	}, running(), canCheckpoint())
 }

@@ -15,7 +15,10 @@ import (
 // hold is a request's right to be held, and what wakes it.
 type hold struct {
 	clock   clock.Clock
+	changes *Waiter
+	key     client.ObjectKey
 	changed <-chan struct{}
+	unwatch func()
 	release func()
 }
 
@@ -27,14 +30,26 @@ func (h *Eviction) hold(key client.ObjectKey) *hold {
 	default:
 		return nil
 	}
-	changed, stop := h.Changes.Watch(key)
 	start := h.Clock.Now()
 	done := metrics.HoldEviction()
-	return &hold{clock: h.Clock, changed: changed, release: func() {
-		stop()
+	w := &hold{clock: h.Clock, changes: h.Changes, unwatch: func() {}, release: func() {
 		done(h.Clock.Since(start))
 		<-h.holds
 	}}
+	w.watch(key)
+	return w
+}
+
+// watch makes the hold wake for that object from now on, and tells whether it did not do so before. The caller then has to look at it
+// once more, as after hold.
+func (w *hold) watch(key client.ObjectKey) (anew bool) {
+	if w.changed != nil && w.key == key {
+		return false
+	}
+	w.unwatch()
+	w.key = key
+	w.changed, w.unwatch = w.changes.Watch(key)
+	return true
 }
 
 // wait returns when the object has changed or the time has come, and false when the request has ended.
@@ -53,6 +68,7 @@ func (w *hold) wait(ctx context.Context, until time.Time) bool {
 // end gives the seat back. A request that was never held has nothing to give.
 func (w *hold) end() {
 	if w != nil {
+		w.unwatch()
 		w.release()
 	}
 }
