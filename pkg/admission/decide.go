@@ -22,6 +22,10 @@ import (
 // old one, tried again, and its time is up.
 const newCampaign = time.Minute
 
+// fenceMargin is what has to be left of a fence for an eviction to be let through: time for the API server to delete the pod before its
+// agent thaws it, and as much for clocks that differ, for Ready is written by the node's.
+const fenceMargin = 2 * time.Second
+
 // Action is what to do about an eviction.
 type Action string
 
@@ -96,7 +100,9 @@ func Decide(c Case) Decision {
 	}
 	limit := deadlineOf(cur)
 	switch cur.Status.Phase {
-	case v1alpha1.PhaseReady, v1alpha1.PhaseClaimed, v1alpha1.PhaseRestored:
+	case v1alpha1.PhaseReady:
+		return saved(c, cur, limit)
+	case v1alpha1.PhaseClaimed, v1alpha1.PhaseRestored:
 		return Decision{Action: AllowSaved, Outcome: metrics.EvictionSaved, Checkpoint: cur}
 	case v1alpha1.PhaseFailed:
 		return cold(c, metrics.EvictionCold, cmp.Or(cur.Status.Message, "the checkpoint failed"))
@@ -111,6 +117,31 @@ func Decide(c Case) Decision {
 		return begin(c, limit)
 	}
 	return underway(c, cur, limit)
+}
+
+// saved decides about a checkpoint that is Ready. About when its fence ends, the pod is thawed, and let through now, it might go on for a
+// moment and lose that: better to wait until it is Released, and freeze it again. An agent that does not release it is away, or its clock is
+// another one; then the pod still stands still.
+func saved(c Case, cur *v1alpha1.PodCheckpoint, limit time.Time) Decision {
+	end := fenceEnd(cur)
+	margin := min(fenceMargin, end.Sub(readyTime(cur))/2)
+	away := earlier(end.Add(c.PickupTimeout), limit)
+	switch {
+	case c.Now.Before(end.Add(-margin)), !c.Now.Before(away):
+		return Decision{Action: AllowSaved, Outcome: metrics.EvictionSaved, Checkpoint: cur}
+	case !c.Now.Before(c.HoldUntil):
+		return Decision{Action: PutOff, Outcome: metrics.EvictionPutOff, Checkpoint: cur, Until: away}
+	}
+	return Decision{Action: Wait, Checkpoint: cur, Until: earlier(away, c.HoldUntil)}
+}
+
+// fenceEnd is until when the agent keeps the pod of a Ready checkpoint frozen.
+func fenceEnd(pc *v1alpha1.PodCheckpoint) time.Time {
+	span := time.Duration(pc.Spec.FenceSeconds) * time.Second
+	if span <= 0 {
+		span = v1alpha1.DefaultFence
+	}
+	return readyTime(pc).Add(span)
 }
 
 // underway decides while the checkpoint is being made.

@@ -84,6 +84,9 @@ func TestDecide(t *testing.T) {
 		return func(pc *v1alpha1.PodCheckpoint) { pc.Spec.Deadline = ptr.To(metav1.NewTime(at)) }
 	}
 	sameDeadline := deadlineAt(now.Add(30 * sec))
+	fenceOf := func(seconds int32) func(*v1alpha1.PodCheckpoint) {
+		return func(pc *v1alpha1.PodCheckpoint) { pc.Spec.FenceSeconds = seconds }
+	}
 	byHand := func(pc *v1alpha1.PodCheckpoint) { pc.Spec.Fence = false }
 	one := func(pcs ...*v1alpha1.PodCheckpoint) func(*admission.Case) {
 		return func(c *admission.Case) { c.Checkpoints = pcs }
@@ -152,7 +155,33 @@ func TestDecide(t *testing.T) {
 		"a budget refuses a cold one":   {change: []func(*admission.Case){refusing, one(attempt(1, v1alpha1.PhaseFailed, sec))}, want: refused},
 		"a budget refuses, pod is left": {change: []func(*admission.Case){refusing, one(attempt(1, v1alpha1.PhaseReady, sec))}, want: save},
 
-		"ready":    {change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 5*sec))}, want: save},
+		"ready": {change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 5*sec))}, want: save},
+		"ready, its fence is almost over": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 28*sec))}, want: want{Action: admission.Wait, Left: 12 * sec},
+		},
+		"ready, its fence is over": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 39*sec))}, want: want{Action: admission.Wait, Left: sec},
+		},
+		"ready, its fence is almost over, held for long enough": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 29*sec)), func(c *admission.Case) { c.HoldUntil = now }},
+			want:   want{Action: admission.PutOff, Outcome: metrics.EvictionPutOff, Left: 11 * sec},
+		},
+		"ready, its fence is almost over, and so is the deadline": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 29*sec, deadlineAt(now.Add(5*sec))))},
+			want:   want{Action: admission.Wait, Left: 5 * sec},
+		},
+		"ready, its fence is over and so is the deadline": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 31*sec, deadlineAt(now)))}, want: save,
+		},
+		"ready, its agent is away":   {change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 40*sec))}, want: save},
+		"ready, with time to let go": {change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 27999*time.Millisecond))}, want: save},
+		"ready, with a short fence": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 400*time.Millisecond, fenceOf(1)))}, want: save,
+		},
+		"ready, the short fence is almost over": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 600*time.Millisecond, fenceOf(1)))},
+			want:   want{Action: admission.Wait, Left: 10400 * time.Millisecond},
+		},
 		"claimed":  {change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseClaimed, 5*sec))}, want: save},
 		"restored": {change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseRestored, 5*sec))}, want: save},
 		"ready, and past the deadline": {

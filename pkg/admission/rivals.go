@@ -38,7 +38,7 @@ func rivals(ctx context.Context, r client.Reader, pod *corev1.Pod, now time.Time
 func mayBeFrozen(pc *v1alpha1.PodCheckpoint, now time.Time) bool {
 	switch pc.Status.Phase {
 	case v1alpha1.PhaseReady:
-		return now.Before(readyTime(pc).Add(v1alpha1.DefaultFence))
+		return now.Before(fenceEnd(pc))
 	case v1alpha1.PhaseClaimed:
 		// Its pod was evicted, and the budget knows.
 		return false
