@@ -3,15 +3,19 @@
 package admission
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -28,15 +32,16 @@ const (
 	claimFresh = 30 * time.Second
 )
 
-// claim takes a checkpoint for the pod: of those that fit, the one that has been Ready for longest. Nil when there is none.
+// claim takes a checkpoint for the pod, any one of those that fit. Nil when there is none. Replacements that are made at the same time
+// try them in different orders, each by its request's UID: were all of them after the same one, all but one would lose it, each time.
 //
 // Which checkpoints there are comes from the cache, and an owner without any costs no call. A checkpoint is made a second and
 // more before it is Ready and its pod goes, so that the cache has it when the replacement comes; should it not, the
 // replacement starts cold. Everything else about it may be newer than the cache, so each is read anew.
-func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod) (*v1alpha1.PodCheckpoint, string, error) {
+func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod, request types.UID) (*v1alpha1.PodCheckpoint, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
-	candidates, err := h.candidates(ctx, pod)
+	candidates, err := h.candidates(ctx, pod, request)
 	if err != nil {
 		return nil, "", err
 	}
@@ -51,6 +56,9 @@ func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod) (*v1alpha1.PodCh
 	id := h.newID()
 	var failed error
 	for i := range candidates {
+		if ctx.Err() != nil {
+			return nil, "", errors.Join(failed, fmt.Errorf("trying %d checkpoints: %w", len(candidates), ctx.Err()))
+		}
 		pc, err := h.claimOne(ctx, pod, client.ObjectKeyFromObject(&candidates[i]), id)
 		if err != nil {
 			failed = errors.Join(failed, err)
@@ -64,7 +72,8 @@ func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod) (*v1alpha1.PodCh
 	return nil, "", failed
 }
 
-func (h *PodCreate) candidates(ctx context.Context, pod *corev1.Pod) ([]v1alpha1.PodCheckpoint, error) {
+// candidates are the checkpoints to try, in that order: first those that the cache has as Ready, then those that may be by now.
+func (h *PodCreate) candidates(ctx context.Context, pod *corev1.Pod, request types.UID) ([]v1alpha1.PodCheckpoint, error) {
 	owner := match.OwnerOf(pod)
 	if owner == nil {
 		return nil, nil
@@ -75,23 +84,39 @@ func (h *PodCreate) candidates(ctx context.Context, pod *corev1.Pod) ([]v1alpha1
 	if err != nil {
 		return nil, fmt.Errorf("listing the PodCheckpoints of %s %q: %w", owner.Kind, owner.Name, err)
 	}
-	open := slices.DeleteFunc(list.Items, func(pc v1alpha1.PodCheckpoint) bool { return pc.Status.Phase.Final() })
-	slices.SortFunc(open, func(a, b v1alpha1.PodCheckpoint) int {
-		if r := rank(&a) - rank(&b); r != 0 {
-			return r
-		}
-		return readyTime(&a).Compare(readyTime(&b))
-	})
+	open := slices.DeleteFunc(list.Items, func(pc v1alpha1.PodCheckpoint) bool { return !mayFit(pod, pc) })
+	shuffle(open, request)
+	slices.SortStableFunc(open, func(a, b v1alpha1.PodCheckpoint) int { return rank(&a) - rank(&b) })
 	return open, nil
 }
 
-// rank puts those first that the cache has as Ready already, and those last that are taken.
+// mayFit tells whether what the cache has of a checkpoint leaves it open that the pod may start from it. One that is claimed or over is
+// for nobody else; whose it is, and of which slot and template, is written when it is begun and stays.
+func mayFit(pod *corev1.Pod, pc v1alpha1.PodCheckpoint) bool {
+	if pc.Status.Phase == v1alpha1.PhaseClaimed || pc.Status.Phase.Final() {
+		return false
+	}
+	if pc.Status.Owner == nil {
+		return true
+	}
+	pc.Status.Phase = v1alpha1.PhaseReady
+	fits, _ := match.Replaces(pod, &pc)
+	return fits
+}
+
+// shuffle puts the checkpoints into an order that depends on the request's UID only.
+func shuffle(pcs []v1alpha1.PodCheckpoint, request types.UID) {
+	slices.SortFunc(pcs, func(a, b v1alpha1.PodCheckpoint) int { return cmp.Compare(a.Name, b.Name) })
+	seed := fnv.New64a()
+	_, _ = seed.Write([]byte(request))
+	order := rand.New(rand.NewPCG(seed.Sum64(), 0))
+	order.Shuffle(len(pcs), func(i, j int) { pcs[i], pcs[j] = pcs[j], pcs[i] })
+}
+
+// rank puts those first that the cache has as Ready already.
 func rank(pc *v1alpha1.PodCheckpoint) int {
-	switch pc.Status.Phase {
-	case v1alpha1.PhaseReady:
+	if pc.Status.Phase == v1alpha1.PhaseReady {
 		return 0
-	case v1alpha1.PhaseClaimed:
-		return 2
 	}
 	return 1
 }

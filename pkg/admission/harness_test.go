@@ -15,6 +15,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -131,10 +132,14 @@ func (w *world) evictWith(ctx context.Context, h *admission.Eviction, ev policyv
 }
 
 func (w *world) create(pod *corev1.Pod, dryRun bool) ctrladmission.Response {
+	return w.createBy("request", pod, dryRun)
+}
+
+func (w *world) createBy(request types.UID, pod *corev1.Pod, dryRun bool) ctrladmission.Response {
 	n := 0
 	h := admission.NewPodCreate(w.deps, w.options, func() string { n++; return fmt.Sprintf("id-%d", n) })
 	return h.Handle(w.t.Context(), ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
-		Namespace: "ns", DryRun: &dryRun, Object: raw(w.t, pod),
+		UID: request, Namespace: "ns", DryRun: &dryRun, Object: raw(w.t, pod),
 	}})
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -44,7 +45,7 @@ func (h *PodCreate) Handle(ctx context.Context, req admission.Request) admission
 		pod.Namespace = req.Namespace
 		sent.Namespace = req.Namespace
 	}
-	out, outcome, warnings := h.mutate(ctx, &pod, req.DryRun != nil && *req.DryRun)
+	out, outcome, warnings := h.mutate(ctx, &pod, req.UID, req.DryRun != nil && *req.DryRun)
 	patches, err := podPatch(sent, out)
 	if err != nil {
 		logf.FromContext(ctx).Error(err, "Letting a pod through without its changes")
@@ -59,7 +60,7 @@ func (h *PodCreate) Handle(ctx context.Context, req admission.Request) admission
 	return resp.WithWarnings(warnings...)
 }
 
-func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, dryRun bool) (
+func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, request types.UID, dryRun bool) (
 	out *corev1.Pod, outcome metrics.PodOutcome, warnings []string,
 ) {
 	log := logf.FromContext(ctx)
@@ -86,7 +87,7 @@ func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, dryRun bool) (
 	if pc != nil || dryRun {
 		return out, outcome, warnings
 	}
-	if pc, id, err = h.claim(ctx, out); err != nil {
+	if pc, id, err = h.claim(ctx, out, request); err != nil {
 		log.Error(err, "Starting a pod cold, its checkpoint could not be claimed")
 	}
 	if pc != nil {
