@@ -18,7 +18,7 @@ const maxWhy = 600
 
 func checkpointStarted(r Recorder, pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) {
 	r.Eventf(pod, pc, corev1.EventTypeNormal, "CheckpointStarted", "Checkpoint",
-		"Saving the pod before its eviction; it goes by %s, with its checkpoint or without",
+		"The pod is to be saved before its eviction; it goes by %s, with its checkpoint or without",
 		deadlineOf(pc).UTC().Format(time.RFC3339))
 }
 
@@ -32,7 +32,7 @@ func evictedCold(r Recorder, pod *corev1.Pod, why string) {
 
 func notCheckpointable(r Recorder, pod *corev1.Pod, why string) {
 	r.Eventf(pod, nil, corev1.EventTypeWarning, "NotCheckpointable", "Evict",
-		"The pod can't be checkpointed: %s; evicting without a checkpoint", cut(why))
+		"The pod can't be checkpointed: %s; its eviction goes on without a checkpoint", cut(why))
 }
 
 func checkpointClaimed(r Recorder, pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) {

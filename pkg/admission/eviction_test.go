@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/cryopod/cryopod/pkg/admission"
@@ -89,7 +90,7 @@ func TestEvictionHeldUntilReady(t *testing.T) {
 		if n := w.deps.Changes.Len(); n != 0 {
 			t.Errorf("%d objects are still being watched", n)
 		}
-		wantEvents := []string{"Pod CheckpointStarted: Saving the pod before its eviction; it goes by " +
+		wantEvents := []string{"Pod CheckpointStarted: The pod is to be saved before its eviction; it goes by " +
 			start.Add(2*time.Minute).UTC().Format(time.RFC3339) + ", with its checkpoint or without"}
 		if diff := cmp.Diff(wantEvents, w.events.all()); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
@@ -140,27 +141,54 @@ func TestEvictionNeverHeldPastDeadline(t *testing.T) {
 	}, pod, canCheckpoint())
 }
 
+// failures is how many checkpoints for evictions are counted as failed.
+func failures(t *testing.T) (n float64) {
+	t.Helper()
+	families, err := ctrlmetrics.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if f.GetName() == "cryopod_checkpoint_checkpoints_total" && labels["reason"] == "Eviction" && labels["outcome"] == "failed" {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
 func TestEvictionCold(t *testing.T) {
 	tests := map[string]struct {
 		do   func(w *world)
 		why  string
 		took time.Duration
+		// counted is whether the webhook counts the failure: who writes it does.
+		counted bool
 	}{
 		"failed": {
 			do:  func(w *world) { w.change(first, phaseTo(v1alpha1.PhaseFailed, "criu: unsupported socket")) },
 			why: "criu: unsupported socket",
 		},
 		"the agent does not answer": {
-			do: func(*world) {}, why: `the agent of the node "n1" did not answer within 10s`, took: 10 * time.Second,
+			do: func(*world) {}, why: `the agent of the node "n1" did not answer within 10s`, took: 10 * time.Second, counted: true,
 		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				start := time.Now()
+				before := failures(t)
 				answer := w.held(t.Context(), admission.NewEviction(w.deps, w.options))
 				tc.do(w)
 				got := <-answer
+				if counted := failures(t) - before; (counted == 1) != tc.counted || counted > 1 {
+					t.Errorf("%v failures are counted", counted)
+				}
 				if !got.Allowed || len(got.Patches) > 0 || len(got.Warnings) != 1 {
 					t.Errorf("answer = %+v, want allowed as it came with a warning", got)
 				}
@@ -372,7 +400,7 @@ func TestEvictionNotCheckpointable(t *testing.T) {
 		if got := w.evict(t.Context(), eviction(), false); !got.Allowed || len(got.Patches) > 0 {
 			t.Errorf("answer = %+v, want allowed as it came", got)
 		}
-		want := []string{`Pod NotCheckpointable: The pod can't be checkpointed: the node "n1" has no Cryopod agent; evicting without a checkpoint`}
+		want := []string{`Pod NotCheckpointable: The pod can't be checkpointed: the node "n1" has no Cryopod agent; its eviction goes on without a checkpoint`}
 		if diff := cmp.Diff(want, w.events.all()); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/match"
+	"github.com/cryopod/cryopod/pkg/metrics"
 )
 
 // observe fills in what the decision about an opted-in pod needs. The cache tells which checkpoints there are; the latest is
@@ -121,6 +122,7 @@ func (h *Eviction) giveUp(ctx context.Context, c *Case, d Decision) error {
 	if err != nil {
 		return fmt.Errorf("failing PodCheckpoint %q: %w", pc.Name, err)
 	}
+	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeFailed)
 	c.Checkpoints = slices.DeleteFunc(c.Checkpoints, func(p *v1alpha1.PodCheckpoint) bool { return p.Name == pc.Name })
 	c.Checkpoints = append(c.Checkpoints, pc)
 	return nil

@@ -188,7 +188,7 @@ func (a *attempt) verify(ctx context.Context) error {
 		}
 	}
 	if alive == nil {
-		return fmt.Errorf("pod %q was deleted while it was being saved", a.pod.Name)
+		return &podGoneError{pod: a.pod.Name, how: "was deleted while it was being saved"}
 	}
 	return nil
 }

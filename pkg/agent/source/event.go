@@ -3,12 +3,13 @@
 package source
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/events"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
@@ -23,8 +24,10 @@ const (
 
 // Events records events through the API server.
 type Events struct {
-	// Recorder sends them.
-	Recorder events.EventRecorder
+	// Recorder sends them. An events.EventRecorder of client-go is one.
+	Recorder interface {
+		Eventf(regarding, related runtime.Object, eventtype, reason, action, note string, args ...any)
+	}
 }
 
 var _ Recorder = Events{}
@@ -37,11 +40,14 @@ func (e Events) Event(pc *v1alpha1.PodCheckpoint, warning bool, reason, note str
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pc.Namespace, Name: pc.Spec.PodName, UID: pc.Spec.PodUID}}
 	e.Recorder.Eventf(pc, pod, kind, reason, "Checkpoint", "%s", note)
+	if reason == reasonStarted && pc.Spec.Reason == v1alpha1.ReasonEviction {
+		return // The webhook, which asked for the checkpoint, has told the pod.
+	}
 	e.Recorder.Eventf(pod, pc, kind, reason, "Checkpoint", "%s", note)
 }
 
 func (r *Reconciler) started(pc *v1alpha1.PodCheckpoint, containers int) {
-	r.Recorder.Event(pc, false, reasonStarted, fmt.Sprintf("Freezing and saving %s; the pod stands still until it is deleted or goes on here",
+	r.Recorder.Event(pc, false, reasonStarted, fmt.Sprintf("About to freeze and save %s; from then on the pod stands still, until it is deleted or goes on here",
 		count(containers, "container")))
 }
 
@@ -53,11 +59,12 @@ func (r *Reconciler) ready(pc *v1alpha1.PodCheckpoint) {
 	r.Recorder.Event(pc, false, reasonReady, fmt.Sprintf("%s; %s", pc.Status.Message, next))
 }
 
-func (r *Reconciler) tellFailed(pc *v1alpha1.PodCheckpoint) {
+// tellFailed can't tell whether anyone still waits to evict the pod: the webhook, which lets the eviction through, says so.
+func (r *Reconciler) tellFailed(pc *v1alpha1.PodCheckpoint, why error) {
+	var gone *podGoneError
 	next := "the pod goes on here"
-	switch pc.Spec.Reason {
-	case v1alpha1.ReasonEviction, v1alpha1.ReasonPreemption, v1alpha1.ReasonTermination, v1alpha1.ReasonDeletion:
-		next = "evicting without it"
+	if errors.As(why, &gone) {
+		next = "its replacement starts cold"
 	}
 	r.Recorder.Event(pc, true, reasonFailed, fmt.Sprintf("Checkpoint failed (%s); %s", pc.Status.Message, next))
 }

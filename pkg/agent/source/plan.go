@@ -21,13 +21,18 @@ type plan struct {
 	status []v1alpha1.ContainerCheckpoint
 }
 
+// podGoneError means that there is no pod any more that could be saved, or go on.
+type podGoneError struct{ pod, how string }
+
+func (e *podGoneError) Error() string { return fmt.Sprintf("pod %q %s", e.pod, e.how) }
+
 // planFor decides what to freeze and what to save. It fails where the pod is not in a state to be saved.
 func planFor(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) (*plan, error) {
 	switch {
 	case pod.UID != pc.Spec.PodUID:
-		return nil, fmt.Errorf("pod %q was replaced by another one of its name", pod.Name)
+		return nil, &podGoneError{pod: pod.Name, how: "was replaced by another one of its name"}
 	case pod.DeletionTimestamp != nil:
-		return nil, fmt.Errorf("pod %q is already being deleted", pod.Name)
+		return nil, &podGoneError{pod: pod.Name, how: "is already being deleted"}
 	case pod.Spec.NodeName != pc.Spec.NodeName:
 		return nil, fmt.Errorf("pod %q runs on node %q, not on %q", pod.Name, pod.Spec.NodeName, pc.Spec.NodeName)
 	}

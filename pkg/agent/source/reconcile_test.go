@@ -65,24 +65,25 @@ func TestRefusals(t *testing.T) {
 	tests := map[string]struct {
 		mutate func(*v1alpha1.PodCheckpoint, *corev1.Pod)
 		want   string
+		gone   bool
 	}{
-		"another pod of the name": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) { p.UID = "other" }, "replaced by another one"},
-		"no pod":                  {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) { pc.Spec.PodName = "missing" }, "is gone"},
+		"another pod of the name": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) { p.UID = "other" }, "replaced by another one", true},
+		"no pod":                  {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) { pc.Spec.PodName = "missing" }, "is gone", true},
 		"the pod is being deleted": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) {
 			p.DeletionTimestamp, p.Finalizers = new(metav1.NewTime(start)), []string{"x/y"}
-		}, "already being deleted"},
-		"another node": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) { p.Spec.NodeName = "node-2" }, `runs on node "node-2"`},
+		}, "already being deleted", true},
+		"another node": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) { p.Spec.NodeName = "node-2" }, `runs on node "node-2"`, false},
 		"nothing runs": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) {
 			p.Status.InitContainerStatuses, p.Status.ContainerStatuses = nil, nil
-		}, "no container"},
-		"still initializing": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) { p.Spec.InitContainers[0].RestartPolicy = nil }, "not initialized yet"},
+		}, "no container", false},
+		"still initializing": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) { p.Spec.InitContainers[0].RestartPolicy = nil }, "not initialized yet", false},
 		"an unknown runtime": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) {
 			p.Status.ContainerStatuses[0].ContainerID = "cri-o://abc"
-		}, "only containerd"},
-		"a container that is not there": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) { pc.Spec.Containers = []string{"db"} }, `"db"`},
+		}, "only containerd", false},
+		"a container that is not there": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) { pc.Spec.Containers = []string{"db"} }, `"db"`, false},
 		"the deadline is over": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) {
 			pc.Spec.Deadline = new(metav1.NewTime(start))
-		}, "deadline is over"},
+		}, "deadline is over", false},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -95,7 +96,12 @@ func TestRefusals(t *testing.T) {
 			if got := n.state(); got != "running" {
 				t.Errorf("the pod is %s", got)
 			}
-			if diff := cmp.Diff([]string{"CheckpointFailed"}, n.reasons()); diff != "" {
+			next := "the pod goes on here"
+			if tc.gone {
+				next = "its replacement starts cold"
+			}
+			want := []string{"CheckpointFailed: Checkpoint failed (" + pc.Status.Message + "); " + next}
+			if diff := cmp.Diff(want, n.events); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
 		})

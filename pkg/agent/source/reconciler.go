@@ -71,7 +71,7 @@ type Exporter interface {
 
 // Recorder records events for people.
 type Recorder interface {
-	// Event records one about the PodCheckpoint, and on its pod too.
+	// Event records one about the PodCheckpoint, and on its pod too unless somebody else has done so.
 	Event(pc *v1alpha1.PodCheckpoint, warning bool, reason, note string)
 }
 
@@ -175,7 +175,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	pod := &corev1.Pod{}
 	err := r.Live.Get(ctx, types.NamespacedName{Namespace: pc.Namespace, Name: pc.Spec.PodName}, pod)
 	if apierrors.IsNotFound(err) {
-		return r.refuse(ctx, pc, fmt.Errorf("pod %q is gone", pc.Spec.PodName))
+		return r.refuse(ctx, pc, &podGoneError{pod: pc.Spec.PodName, how: "is gone"})
 	}
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("reading pod %q: %w", pc.Spec.PodName, err)
@@ -285,6 +285,6 @@ func (r *Reconciler) failed(ctx context.Context, pc *v1alpha1.PodCheckpoint, why
 	}
 	log.FromContext(ctx).Info("Checkpoint failed", "reason", why.Error())
 	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeFailed)
-	r.tellFailed(pc)
+	r.tellFailed(pc, why)
 	return nil
 }
