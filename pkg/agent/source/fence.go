@@ -126,7 +126,8 @@ func (r *Reconciler) discard(ctx context.Context, l leftover) error {
 }
 
 // orphan deals with what a PodCheckpoint froze that is gone. While its pod was never deleted, nobody can have claimed it: the pod is
-// thawed. Else it may have been claimed, and stays frozen until the kubelet has killed it.
+// thawed, and what was made of it is removed. Else it may have been claimed: the pod stays frozen until the kubelet has killed it, and
+// its images stay. So do its archives, if there are any, for the ledger knows none by their paths, and a later pod of that name may be saved.
 func (r *Reconciler) orphan(ctx context.Context, entry fence.Entry, held bool) (ctrl.Result, error) {
 	if !held {
 		return ctrl.Result{}, nil
@@ -142,10 +143,12 @@ func (r *Reconciler) orphan(ctx context.Context, entry fence.Entry, held bool) (
 	if err := r.thaw(ctx, entry.Containers, metrics.ThawOrphaned); err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.Exporter.Clean(ctx, entry.Checkpoint.Namespace, entry.Pod, entry.Containers, entry.Since); err != nil {
-		metrics.CountAgentError(metrics.StepClean)
-		log.FromContext(ctx).Error(err, "Removing archives")
+	r.cleanArchives(ctx, entry)
+	names := make([]string, 0, len(entry.Containers))
+	for _, c := range entry.Containers {
+		names = append(names, c.Name)
 	}
+	r.withdraw(ctx, entry, names)
 	r.forget(entry.Checkpoint)
 	return ctrl.Result{}, r.Ledger.Drop(entry.Checkpoint)
 }
@@ -214,12 +217,8 @@ func (r *Reconciler) rebuild(ctx context.Context, pc *v1alpha1.PodCheckpoint) (f
 
 // clean removes what a checkpoint left that is of no use. It can't be but best effort: the registry may be away.
 func (r *Reconciler) clean(ctx context.Context, pc *v1alpha1.PodCheckpoint, entry fence.Entry) {
-	logger := log.FromContext(ctx)
 	if reached(pc, v1alpha1.PhaseDumping) {
-		if err := r.Exporter.Clean(ctx, pc.Namespace, pc.Spec.PodName, entry.Containers, entry.Since); err != nil {
-			metrics.CountAgentError(metrics.StepClean)
-			logger.Error(err, "Removing archives")
-		}
+		r.cleanArchives(ctx, entry)
 	}
 	if !reached(pc, v1alpha1.PhaseExporting) {
 		return
@@ -228,8 +227,19 @@ func (r *Reconciler) clean(ctx context.Context, pc *v1alpha1.PodCheckpoint, entr
 	for _, c := range pc.Status.Containers {
 		names = append(names, c.Name)
 	}
-	if err := r.Exporter.Withdraw(ctx, entry.Checkpoint, names); err != nil {
-		logger.V(1).Info("Could not remove images from the registry", "error", err.Error())
+	r.withdraw(ctx, entry, names)
+}
+
+func (r *Reconciler) cleanArchives(ctx context.Context, entry fence.Entry) {
+	if err := r.Exporter.Clean(ctx, entry.Checkpoint.Namespace, entry.Pod, entry.Containers, entry.Since); err != nil {
+		metrics.CountAgentError(metrics.StepClean)
+		log.FromContext(ctx).Error(err, "Removing archives")
+	}
+}
+
+func (r *Reconciler) withdraw(ctx context.Context, entry fence.Entry, containers []string) {
+	if err := r.Exporter.Withdraw(ctx, entry.Checkpoint, containers); err != nil {
+		log.FromContext(ctx).V(1).Info("Could not remove images from the registry", "error", err.Error())
 	}
 }
 
