@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/cryopod/cryopod/pkg/admission"
@@ -139,27 +138,6 @@ func TestEvictionNeverHeldPastDeadline(t *testing.T) {
 			t.Errorf("%d PodCheckpoints, want 1", n)
 		}
 	}, pod, canCheckpoint())
-}
-
-// failures is how many checkpoints for evictions are counted as failed.
-func failures(t *testing.T) (n float64) {
-	t.Helper()
-	families, err := ctrlmetrics.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			labels := map[string]string{}
-			for _, l := range m.GetLabel() {
-				labels[l.GetName()] = l.GetValue()
-			}
-			if f.GetName() == "cryopod_checkpoint_checkpoints_total" && labels["reason"] == "Eviction" && labels["outcome"] == "failed" {
-				n += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return n
 }
 
 func TestEvictionCold(t *testing.T) {
