@@ -46,6 +46,7 @@ var movable = map[string]moveCase{
 	"redis":       {containers: []string{"driver"}, objects: deployment(redis)},
 	"nginx":       {containers: []string{"driver"}, objects: deployment(nginx)},
 	"connection":  {containers: []string{"main"}, objects: connection},
+	"crash":       {containers: []string{"main"}, objects: deployment(listener), then: crashStartsCold},
 }
 
 // deployment is one of the containers that are given, with the scripts.
@@ -137,4 +138,50 @@ func connection(s *scene) []client.Object {
 	service, slice, address := testbed.RecorderService(s.Maker)
 	s.Recorder = address
 	return []client.Object{service, slice, s.Deployment(s.name, s.Template(s.name, s.Stepper(s.name, "main")))}
+}
+
+// crashSteps is how many steps a restored container does before it is killed: by then its node's agent has seen that it runs.
+const crashSteps = 200
+
+// crashStartsCold kills the process of a restored pod: it must begin anew, and never go back to its checkpoint.
+func crashStartsCold(s *scene) {
+	ctx, cancel := s.within(2 * time.Minute)
+	defer cancel()
+	pod, err := testbed.Pod(ctx, s.Namespace, s.name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	before := s.wait(ctx, "main", recorder.Reached(crashSteps))
+	node, err := testbed.Cluster.Node(pod.Spec.NodeName)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := node.Exec(ctx, "pkill", "-KILL", "-f", "--", "-name="+s.Workload(s.name, "main")); err != nil {
+		s.t.Fatal(err)
+	}
+	err = bed.Until(ctx, func(ctx context.Context) error {
+		now, err := testbed.RunningPod(ctx, s.Namespace, s.name)
+		if err == nil && now.Spec.Containers[0].Image != s.Images.Stepper {
+			err = fmt.Errorf("pod %q has image %q, want its owner's", now.Name, now.Spec.Containers[0].Image)
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	settledAt := time.Now().Add(time.Second)
+	entries := s.wait(ctx, "main", func(all []recorder.Entry) bool { return all[len(all)-1].Time.After(settledAt) })
+	starts := 0
+	for i := len(before); i < len(entries); i++ {
+		if entries[i].Step <= entries[i-1].Step {
+			starts++
+			if entries[i].Step != 1 {
+				s.t.Errorf("after the crash the process went on at step %d, want a start from step 1", entries[i].Step)
+			}
+		}
+	}
+	if starts == 0 {
+		s.t.Error("the process was killed and never started again")
+	}
+	s.t.Logf("after the crash the process started %d times, each time from its first step", starts)
 }

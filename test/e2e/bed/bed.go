@@ -81,6 +81,9 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 		}
 	}
 	if err := (install.Installer{Cluster: c, Client: b.Client, Progress: o.Progress}).Install(ctx); err != nil {
+		if o.Progress != nil {
+			b.Diagnose(ctx, o.Progress, install.Namespace)
+		}
 		return nil, fmt.Errorf("installing Cryopod: %w", err)
 	}
 	if err := b.pushImages(ctx, o); err != nil {
