@@ -13,8 +13,8 @@ import (
 )
 
 // Replaces tells whether the pod, as it stands at its CREATE, may start from the checkpoint, and the rule that decided, for
-// people. A checkpoint without a fence is for nobody: what its source did afterwards would happen a second time. It looks at the two objects only: that the source is gone, and that nobody else claims the checkpoint, is for the
-// caller to see to.
+// people. A checkpoint without a fence is for nobody: what its source did afterwards would happen a second time. It looks at the
+// two objects only: that the source is gone, and that nobody else claims the checkpoint, is for the caller to see to.
 func Replaces(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) (bool, string) {
 	owner, saved := OwnerOf(pod), pc.Status.Owner
 	switch {

@@ -67,10 +67,10 @@ func (s *show) run(ctx context.Context) error {
 	}
 	s.tell(found)
 	r := summarize(found)
-	if err := report.Write(s.options.report, r); err != nil {
+	if err := report.Write(s.report, r); err != nil {
 		return err
 	}
-	s.say("\nThe numbers are in %s.", s.options.report)
+	s.say("\nThe numbers are in %s.", s.report)
 	s.sayHowToGoOn()
 	if r.StepsLost+r.StepsRepeated > 0 {
 		return fmt.Errorf("the recorder saw %d steps lost and %d repeated", r.StepsLost, r.StepsRepeated)
