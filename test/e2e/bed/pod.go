@@ -29,18 +29,23 @@ func (b *Bed) Create(ctx context.Context, objects ...client.Object) error {
 	return nil
 }
 
-// Until asks holds again and again until it does, or ctx is done; then the error is what holds said last.
+// Until asks holds again and again until it does, or ctx is done; then the error has what holds said last before that.
 func Until(ctx context.Context, holds func(context.Context) error) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
+	var last error
 	for {
 		err := holds(ctx)
 		if err == nil {
 			return nil
 		}
+		// What fails because the time is over tells nothing.
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ctx.Err(), err)
+			return fmt.Errorf("%w: %w", ctx.Err(), last)
 		case <-ticker.C:
 		}
 	}

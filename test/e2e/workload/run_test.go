@@ -88,7 +88,9 @@ func TestBrokenConnectionsLoseAndRepeatNothing(t *testing.T) {
 				Interval: time.Millisecond,
 				Until:    20,
 			}
-			if err := w.Run(t.Context()); err != nil {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := w.Run(ctx); err != nil {
 				t.Fatal(err)
 			}
 			verdict := recorder.Check(server.Entries("w", 0))
