@@ -95,7 +95,7 @@ func threeOf(kind, reason, message string) []string {
 
 func TestReconcile(t *testing.T) {
 	failed := with(waiting("RunContainerError", "OCI runtime restore failed: criu failed: type NOTIFY errno 0: unknown"), creating)
-	fellBack := threeOf("Warning", "RestoreFailed", `Restore from PodCheckpoint "cart-1" failed (container "app": criu failed: type NOTIFY errno 0); `+
+	fellBack := threeOf("Warning", "RestoreFailed", `Restore from PodCheckpoint "cart-1" failed (container "app": criu failed: type NOTIFY errno 0`+mute+`); `+
 		`starting cold from the base images`)
 	for name, tc := range map[string]struct {
 		pod    *corev1.Pod
@@ -120,7 +120,7 @@ func TestReconcile(t *testing.T) {
 			want: state{Images: baseImages, Phase: v1alpha1.PhaseFailed, Claim: bound, Condition: "False", Events: fellBack},
 		},
 		"died between the two writes": {
-			pod: restore.Cold(replacement(failed), []string{"app", "proxy"}, `container "app": criu failed: type NOTIFY errno 0`), pc: claimed(),
+			pod: restore.Cold(replacement(failed), []string{"app", "proxy"}, `container "app": criu failed: type NOTIFY errno 0`+mute), pc: claimed(),
 			want: state{Images: baseImages, Phase: v1alpha1.PhaseFailed, Claim: bound, Condition: "False", Events: fellBack},
 		},
 		"crashed after the restore": {

@@ -149,7 +149,7 @@ func TestJudgeWhileRestoring(t *testing.T) {
 		},
 		"criu fails": {
 			pod: replacement(with(waiting("RunContainerError", "OCI runtime restore failed: criu failed: type NOTIFY errno 0: unknown"), running(0))),
-			pc:  claimed(), want: whole(metrics.FallbackStart, `container "app": criu failed: type NOTIFY errno 0`),
+			pc:  claimed(), want: whole(metrics.FallbackStart, `container "app": criu failed: type NOTIFY errno 0`+mute),
 		},
 		"criu fails, seen as the container's end": {
 			pod: replacement(with(ended(128, "StartError", "failed to restore containerd task: criu failed"), running(0))),

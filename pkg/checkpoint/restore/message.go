@@ -8,6 +8,9 @@ import (
 	"unicode/utf8"
 )
 
+// usualCause follows where CRIU gave no reason (docs/limits.md).
+const usualCause = " (it could not rebuild the process on this node; often a file was open in an emptyDir or in /dev/shm, which don't move)"
+
 // maxReason is the greatest length of a reason in bytes.
 const maxReason = 300
 
@@ -24,6 +27,9 @@ var (
 	// noise are places on the node, which people can't look at from where they read the event.
 	noise = regexp.MustCompile(`(?i)(?:,? ?(?:path=|log file:|see) ?/[^\s:]+)|: unknown\b|\b[0-9a-f]{64}\b`)
 
+	// mute is all that runc passes on of CRIU when a restore fails; the cause stays in a log that goes with the container.
+	mute = regexp.MustCompile(`criu failed: type \w+ errno \d+$`)
+
 	spaces = regexp.MustCompile(`\s+`)
 )
 
@@ -37,7 +43,11 @@ func Telling(message string) string {
 		}
 	}
 	text = spaces.ReplaceAllString(noise.ReplaceAllString(text, ""), " ")
-	return shorten(strings.Trim(text, " :;,"))
+	text = strings.Trim(text, " :;,")
+	if mute.MatchString(text) {
+		text += usualCause
+	}
+	return shorten(text)
 }
 
 func shorten(text string) string {
