@@ -112,7 +112,7 @@ type evidence struct {
 }
 
 // move drains the pod's node, and lets pods onto it again in the end.
-func (s *show) move(ctx context.Context, pod *corev1.Pod) (*evidence, error) {
+func (s *show) move(ctx context.Context, pod *corev1.Pod) (e *evidence, err error) {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	observer, err := timeline.Observe(watching, s.bed.Client, namespace)
@@ -121,13 +121,16 @@ func (s *show) move(ctx context.Context, pod *corev1.Pod) (*evidence, error) {
 	}
 	drain := kubectl.Drain{Node: pod.Spec.NodeName, Timeout: drainTimeout, Output: indented{s.out}}
 	s.say("\n== %s", drain)
+	defer func() {
+		err = errors.Join(err, s.bed.Kubectl.Uncordon(context.WithoutCancel(ctx), pod.Spec.NodeName))
+	}()
 	drained, err := s.bed.Kubectl.Drain(ctx, drain)
 	if err != nil {
-		return nil, errors.Join(err, s.bed.Kubectl.Uncordon(context.WithoutCancel(ctx), pod.Spec.NodeName))
+		return nil, err
 	}
-	e := &evidence{before: pod}
+	e = &evidence{before: pod}
 	if err := s.follow(ctx, e); err != nil {
-		return nil, errors.Join(err, s.bed.Kubectl.Uncordon(context.WithoutCancel(ctx), pod.Spec.NodeName))
+		return nil, err
 	}
 	e.observations = timeline.Observations{
 		Requested:   drained.Requested,
@@ -135,7 +138,7 @@ func (s *show) move(ctx context.Context, pod *corev1.Pod) (*evidence, error) {
 		Replacement: observer.Pod(e.after.UID),
 		Move:        e.verdict.Moves[0],
 	}
-	return e, s.bed.Kubectl.Uncordon(ctx, pod.Spec.NodeName)
+	return e, nil
 }
 
 // follow waits for the replacement and gathers what the API server and the recorder know of it.
