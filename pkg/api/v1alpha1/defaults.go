@@ -14,4 +14,14 @@ const (
 
 	// DefaultFence is how long the agent keeps the source frozen after Ready while nobody deletes the pod.
 	DefaultFence = 30 * time.Second
+
+	// MinInterval is the shortest AnnotationInterval that counts.
+	MinInterval = time.Minute
+
+	// DefaultOn is what a pod is saved for when AnnotationOn is not set.
+	DefaultOn = string(TriggerEviction) + "," + string(TriggerTermination) + "," + string(TriggerPreemption)
+
+	// DefaultValue is a pod's value when AnnotationValue is not set, MaxValue the highest.
+	DefaultValue = 100
+	MaxValue     = 1_000_000
 )

@@ -20,6 +20,29 @@ const (
 	// checkpointable (environment, seccomp profile). Set by users; read at CREATE.
 	AnnotationInject = Group + "/inject"
 
+	// AnnotationOn names what a pod is saved for, as a list of Triggers separated by commas ("eviction,delete"). Set by users;
+	// read when the pod is about to go. Default DefaultOn. What is not in the list goes as it would without Cryopod.
+	AnnotationOn = Group + "/on"
+
+	// AnnotationInterval has the pod saved again and again while it runs, as a Go duration of at least MinInterval ("10m"). Set
+	// by users; read by the controllers. Default: not at all.
+	AnnotationInterval = Group + "/interval"
+
+	// AnnotationOnFailure says what becomes of an eviction when the checkpoint failed: OnFailureEvict (the default), the pod goes
+	// without; OnFailureBlock, it is tried again until the deadline. Set by users; read at eviction.
+	AnnotationOnFailure = Group + "/on-failure"
+
+	// AnnotationValue is what saving the pod is worth beside others of its node, a whole number from 1 to MaxValue. Set by users; read when
+	// there is not time enough to save all. Default DefaultValue; the pod's priority counts beside it.
+	AnnotationValue = Group + "/value"
+
+	// AnnotationRetentionCount, AnnotationRetentionAge and AnnotationRetentionBytes, on a namespace, override the cluster's
+	// retention: how many checkpoints that are over are kept for each owner, for how long (Go duration), and how many bytes of images
+	// (Kubernetes quantity) the namespace may have. Set by administrators; read by the retention controller.
+	AnnotationRetentionCount = Group + "/retention-count"
+	AnnotationRetentionAge   = Group + "/retention-age"
+	AnnotationRetentionBytes = Group + "/retention-bytes"
+
 	// LabelExclude, "true" on a namespace, keeps Cryopod's webhooks away from all of its pods. Set by cluster
 	// administrators; read by the API server (namespaceSelector).
 	LabelExclude = Group + "/exclude"
@@ -53,6 +76,14 @@ const (
 	// AnnotationFellBack tells why the pod was started cold from its base images after its restore failed. Set by the
 	// controller together with the images, once; read by people and by the controller.
 	AnnotationFellBack = Group + "/fell-back"
+)
+
+// What Cryopod writes on nodes.
+const (
+	// AnnotationNotice is the end that is announced for a node: a JSON object of package termination. Set by the node webhook in
+	// the very request that brings a termination taint, or by the evacuation controller where no webhook answered; removed when
+	// the taint goes. Read by the evacuation controller and the scheduler.
+	AnnotationNotice = Group + "/notice"
 )
 
 // What Cryopod writes on its own objects.

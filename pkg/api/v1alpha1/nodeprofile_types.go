@@ -2,7 +2,10 @@
 
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
 
 // RestoreMethod is one way to restore on a node, and whether the node's agent has seen it work.
 type RestoreMethod struct {
@@ -33,6 +36,37 @@ type NodeImage struct {
 	// +listType=atomic
 	// +optional
 	Layers []string `json:"layers,omitempty"`
+}
+
+// NoticeCause is what an agent sees coming.
+// +kubebuilder:validation:Enum=Shutdown;MemoryPressure
+type NoticeCause string
+
+// The causes of a NodeNotice.
+const (
+	// NoticeShutdown is the machine's shutdown, announced by systemd-logind.
+	NoticeShutdown NoticeCause = "Shutdown"
+	// NoticeMemoryPressure is that the node's memory runs out: soon the kubelet kills pods.
+	NoticeMemoryPressure NoticeCause = "MemoryPressure"
+)
+
+// NodeNotice announces that pods of the node are about to be killed in a way that passes no admission.
+type NodeNotice struct {
+	// Cause is what is coming.
+	Cause NoticeCause `json:"cause"`
+	// Since is when the agent saw it.
+	Since metav1.MicroTime `json:"since"`
+	// Deadline is when the pods are to be gone by.
+	Deadline metav1.MicroTime `json:"deadline"`
+	// Pods are the UIDs of the pods that are meant, in the order in which they should go; empty: all of the node.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	// +optional
+	Pods []types.UID `json:"pods,omitempty"`
+	// Message is one sentence for people.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // NodeProfileStatus is what the agent found on its node.
@@ -72,9 +106,15 @@ type NodeProfileStatus struct {
 	// PushBytesPerSecond is the measured bandwidth of pushes to the registry; 0 when none was measured yet.
 	// +optional
 	PushBytesPerSecond int64 `json:"pushBytesPerSecond,omitempty"`
+	// DumpBytesPerSecond is the measured rate at which memory becomes archives on the node's disk; 0 when none was measured yet.
+	// +optional
+	DumpBytesPerSecond int64 `json:"dumpBytesPerSecond,omitempty"`
 	// PullBytesPerSecond is the measured bandwidth of pulls; 0 when none was measured yet.
 	// +optional
 	PullBytesPerSecond int64 `json:"pullBytesPerSecond,omitempty"`
+	// Notice is what the agent sees coming on the node that no taint tells of; nil when nothing is. It is removed when that is over.
+	// +optional
+	Notice *NodeNotice `json:"notice,omitempty"`
 	// Conditions tell in kubectl's form whether the node can save (CanCheckpoint) and restore (CanRestore).
 	// +listType=map
 	// +listMapKey=type

@@ -22,6 +22,20 @@ const (
 	ReasonManual      Reason = "Manual"
 )
 
+// Removal says what Cryopod itself does to the checkpointed pod once the attempt is over.
+// +kubebuilder:validation:Enum=None;Evict;Delete
+type Removal string
+
+// The removals. With all of them the pod that goes after Ready gets a grace period of 1 s, and its UID is a precondition.
+const (
+	// RemovalNone leaves it to whoever asked: an eviction that is held, or comes again.
+	RemovalNone Removal = "None"
+	// RemovalEvict evicts the pod, when it is Ready or has Failed, by the Eviction API: PodDisruptionBudgets are respected.
+	RemovalEvict Removal = "Evict"
+	// RemovalDelete deletes the pod: it was being deleted anyway, or its node ends.
+	RemovalDelete Removal = "Delete"
+)
+
 // Phase is where a checkpoint stands in its life. An empty phase means Pending.
 // +kubebuilder:validation:Enum=Pending;Freezing;Dumping;Exporting;Ready;Claimed;Restored;Failed;Released;Expired
 type Phase string
@@ -55,9 +69,21 @@ func (p Phase) Final() bool {
 const (
 	// ConditionReady is True once all images are durable in the registry, False with the reason when that failed.
 	ConditionReady = "Ready"
+	// ConditionSourceLost is True once it is certain that the checkpointed pod went with its node, and so runs nowhere any more. Only
+	// then may a checkpoint without a fence be claimed. False once the pod is known to have ended otherwise.
+	ConditionSourceLost = "SourceLost"
 	// ConditionRestored is True once every container runs from its checkpoint, False with the reason when the pod fell back to
 	// a cold start.
 	ConditionRestored = "Restored"
+)
+
+// The reasons of ConditionReady that programs go by; all others are for people.
+const (
+	// ReasonMaxFreeze: the pod would have stood still, or did stand still, for longer than MaxFreezeSeconds. The checkpoint is
+	// Released; another attempt would end the same.
+	ReasonMaxFreeze = "MaxFreeze"
+	// ReasonNoTime: the planner found that the checkpoint can't be durable by the deadline. It is Failed without a freeze.
+	ReasonNoTime = "NoTime"
 )
 
 // PodCheckpointSpec says which pod to save, and how. It never changes.
@@ -102,6 +128,22 @@ type PodCheckpointSpec struct {
 	// +kubebuilder:validation:Maximum=3600
 	// +optional
 	MaxFreezeSeconds int32 `json:"maxFreezeSeconds,omitempty"`
+
+	// Removal is what Cryopod does with the pod when the checkpoint is Ready, or has Failed.
+	// +kubebuilder:default=None
+	// +optional
+	Removal Removal `json:"removal,omitempty"`
+
+	// Value is what saving the pod is worth beside others of its node, when there is not time enough for all: AnnotationValue. 0
+	// means DefaultValue.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	Value int64 `json:"value,omitempty"`
+
+	// Priority is the pod's spec.priority. A pod of higher priority is worth more at the same value.
+	// +optional
+	Priority int32 `json:"priority,omitempty"`
 
 	// Containers are the names of the containers to save, sidecars (restartable init containers) included. Empty: all that
 	// run.
