@@ -16,6 +16,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/inject"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
+	"github.com/cryopod/cryopod/pkg/wish"
 )
 
 // newCampaign is how long after the deadline of its last checkpoint an eviction of a pod counts as a new one. Until then it is the
@@ -96,7 +97,7 @@ func Decide(c Case) Decision {
 	}
 	cur := current(c.Checkpoints, c.Now)
 	if cur == nil {
-		return begin(c, c.Now.Add(deadline(c.Pod)))
+		return begin(c, c.Now.Add(wish.Deadline(c.Pod)))
 	}
 	limit := deadlineOf(cur)
 	switch cur.Status.Phase {

@@ -62,6 +62,7 @@ func TestEvictionHeldUntilReady(t *testing.T) {
 		want := v1alpha1.PodCheckpointSpec{
 			PodName: "web-0", PodUID: "p1", NodeName: "n1", Reason: v1alpha1.ReasonEviction, Fence: true, FenceSeconds: 30,
 			MaxFreezeSeconds: 60, Deadline: ptr.To(metav1.NewTime(start.Add(2 * time.Minute).Local())),
+			Removal: v1alpha1.RemovalNone, Value: v1alpha1.DefaultValue,
 		}
 		if diff := cmp.Diff(want, pcs[0].Spec); diff != "" {
 			t.Errorf("spec (-want +got):\n%s", diff)

@@ -16,6 +16,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/inject"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
+	"github.com/cryopod/cryopod/pkg/wish"
 )
 
 // PodCreate answers CREATE of pods. Whatever fails on the way lets the pod through as it came.
@@ -71,7 +72,7 @@ func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, request types.U
 	if why := never(pod); why != "" {
 		return out, metrics.PodUnchanged, []string{"the pod can't be checkpointed: " + why}
 	}
-	warnings = annotationWarnings(pod)
+	warnings = wish.Warnings(pod)
 	outcome = metrics.PodPrepared
 
 	pc, id, err := h.ownClaim(ctx, pod)

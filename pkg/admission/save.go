@@ -6,14 +6,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -78,7 +75,9 @@ func (h *Eviction) refresh(ctx context.Context, c *Case, pc *v1alpha1.PodCheckpo
 // begin makes the PodCheckpoint, or takes the one that another replica has made. It gives back what ends the request instead, if
 // anything does.
 func (h *Eviction) begin(ctx context.Context, c *Case, d Decision) (*Decision, error) {
-	pc := newCheckpoint(c.Pod, d)
+	pc := match.NewCheckpoint(c.Pod, match.Request{
+		Attempt: d.Attempt, Reason: v1alpha1.ReasonEviction, Deadline: d.Deadline, Fence: true,
+	})
 	err := h.Writer.Create(ctx, pc)
 	if apierrors.IsAlreadyExists(err) {
 		known := len(c.Checkpoints)
@@ -126,26 +125,4 @@ func (h *Eviction) giveUp(ctx context.Context, c *Case, d Decision) error {
 	c.Checkpoints = slices.DeleteFunc(c.Checkpoints, func(p *v1alpha1.PodCheckpoint) bool { return p.Name == pc.Name })
 	c.Checkpoints = append(c.Checkpoints, pc)
 	return nil
-}
-
-func newCheckpoint(pod *corev1.Pod, d Decision) *v1alpha1.PodCheckpoint {
-	owner := metav1.GetControllerOfNoCopy(pod)
-	return &v1alpha1.PodCheckpoint{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: pod.Namespace,
-			Name:      match.Name(pod, d.Attempt),
-			Labels: map[string]string{
-				v1alpha1.LabelOwnerUID: string(owner.UID), v1alpha1.LabelPodUID: string(pod.UID),
-			},
-			OwnerReferences: []metav1.OwnerReference{{
-				APIVersion: owner.APIVersion, Kind: owner.Kind, Name: owner.Name, UID: owner.UID,
-			}},
-		},
-		Spec: v1alpha1.PodCheckpointSpec{
-			PodName: pod.Name, PodUID: pod.UID, NodeName: pod.Spec.NodeName, Reason: v1alpha1.ReasonEviction,
-			Deadline: ptr.To(metav1.NewTime(d.Deadline)), Fence: true,
-			FenceSeconds:     int32(v1alpha1.DefaultFence / time.Second),
-			MaxFreezeSeconds: int32(maxFreeze(pod) / time.Second),
-		},
-	}
 }

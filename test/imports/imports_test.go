@@ -46,8 +46,8 @@ var rules = map[string]struct {
 		of:  []string{"pkg/image"},
 		not: func(_, imported string) bool { return ours(imported) && !imports.Below(imported, "pkg/archive") },
 	},
-	"matching and injecting are pure": {
-		of: []string{"pkg/match", "pkg/inject"},
+	"what decides without looking around is pure": {
+		of: []string{"pkg/wish", "pkg/match", "pkg/inject", "pkg/termination", "pkg/plan"},
 		not: func(_, imported string) bool {
 			return imports.Below(imported, "k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http", "os", "time/tzdata")
 		},
