@@ -13,6 +13,9 @@ import (
 // secretsDir is where a machine finds its certificates and kubeconfig files.
 const secretsDir = "/etc/kubernetes"
 
+// nodeLeaseSeconds is how long a kubelet's lease lasts, which it renews four times as often, and after which its node counts as dead.
+const nodeLeaseSeconds = 20
+
 // etcdClient is where etcd listens, within the control plane alone.
 const etcdClient = "127.0.0.1:2379"
 
@@ -137,6 +140,9 @@ func controllerManager(o Options) machine.Component {
 			"--kubeconfig=" + config,
 			// It is alone: there is nobody to wait for.
 			"--leader-elect=false",
+			// A dead node is noticed after four leases that did not come, not after the usual 50 s: tests wait for it.
+			fmt.Sprintf("--node-monitor-grace-period=%ds", nodeLeaseSeconds),
+			"--node-monitor-period=2s",
 			"--requestheader-client-ca-file=" + secretsDir + "/front-proxy-ca.crt",
 			"--root-ca-file=" + secretsDir + "/ca.crt",
 			"--service-account-private-key-file=" + secretsDir + "/sa.key",

@@ -169,6 +169,7 @@ func kubeletConfig(o Options) (string, error) {
 		"failCgroupV1":                false,
 		"failSwapOn":                  false,
 		"imageGCHighThresholdPercent": 100,
+		"nodeLeaseDurationSeconds":    nodeLeaseSeconds,
 		"evictionHard": map[string]string{
 			"memory.available": "100Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%",
 		},
