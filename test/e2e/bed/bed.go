@@ -58,6 +58,8 @@ type Bed struct {
 type Options struct {
 	// Cluster is the cluster's name. One of that name that runs is used as it is, but with Cryopod brought up to date.
 	Cluster string
+	// Nodes is how many worker nodes it has; 0 for the cluster's default.
+	Nodes int
 	// Debian is whether the images made of Debian packages are wanted: all but the Go workload's.
 	Debian bool
 	// Progress gets readable lines; nil for silence.
@@ -66,7 +68,7 @@ type Options struct {
 
 // Up brings everything up.
 func Up(ctx context.Context, o Options) (*Bed, error) {
-	c, err := cluster.Up(ctx, cluster.Options{Name: o.Cluster, Progress: o.Progress})
+	c, err := cluster.Up(ctx, cluster.Options{Name: o.Cluster, Nodes: o.Nodes, Progress: o.Progress})
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,8 @@ type Drain struct {
 	Selector string
 	// Timeout is after how long kubectl gives up.
 	Timeout time.Duration
+	// DisableEviction has kubectl delete the pods rather than evict them.
+	DisableEviction bool
 	// Output gets kubectl's lines as they come; nil for none.
 	Output io.Writer
 }
@@ -59,6 +61,9 @@ func (d Drain) args() []string {
 	args := []string{"drain", d.Node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=" + d.Timeout.String()}
 	if d.Selector != "" {
 		args = append(args, "--pod-selector="+d.Selector)
+	}
+	if d.DisableEviction {
+		args = append(args, "--disable-eviction")
 	}
 	return args
 }
@@ -109,5 +114,11 @@ func (t Tool) Uncordon(ctx context.Context, node string) error {
 // Cordon keeps new pods off the node.
 func (t Tool) Cordon(ctx context.Context, node string) error {
 	_, err := t.Run(ctx, "cordon", node)
+	return err
+}
+
+// Taint puts a taint on the node ("key=value:Effect"), over one of the same key and effect, or takes those of a key off it ("key-").
+func (t Tool) Taint(ctx context.Context, node, taint string) error {
+	_, err := t.Run(ctx, "taint", "node", node, taint, "--overwrite")
 	return err
 }

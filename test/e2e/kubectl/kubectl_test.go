@@ -60,3 +60,11 @@ func TestDrain(t *testing.T) {
 		})
 	}
 }
+
+func TestDrainWithoutEvictions(t *testing.T) {
+	d := kubectl.Drain{Node: "n", Timeout: time.Minute, DisableEviction: true}
+	want := "kubectl drain n --ignore-daemonsets --delete-emptydir-data --timeout=1m0s --disable-eviction"
+	if got := d.String(); got != want {
+		t.Errorf("command %q, want %q", got, want)
+	}
+}
