@@ -121,8 +121,8 @@ type PodCheckpointSpec struct {
 	// +optional
 	FenceSeconds int32 `json:"fenceSeconds,omitempty"`
 
-	// MaxFreezeSeconds is how long the pod may stand still before the checkpoint is Ready; past it, the pod is thawed and the
-	// attempt is Failed.
+	// MaxFreezeSeconds is how long the pod may stand still before the checkpoint is Ready (without a fence: before it is dumped); past it,
+	// the attempt is Released and the pod is thawed.
 	// +kubebuilder:default=60
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=3600
@@ -285,6 +285,11 @@ type PodCheckpointStatus struct {
 	// Requirements is what the target needs.
 	// +optional
 	Requirements *Requirements `json:"requirements,omitempty"`
+
+	// FrozenUntil is until when the pod of a Ready checkpoint stays frozen at the longest, where that is less than FenceSeconds may
+	// be: past it, a liveness probe of the pod would have the kubelet restart it. Nil where no probe bounds it.
+	// +optional
+	FrozenUntil *metav1.MicroTime `json:"frozenUntil,omitempty"`
 
 	// Claim is the replacement's hold; nil until Claimed.
 	// +optional

@@ -321,6 +321,10 @@ func (in *PodCheckpointStatus) DeepCopyInto(out *PodCheckpointStatus) {
 		*out = new(Requirements)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.FrozenUntil != nil {
+		in, out := &in.FrozenUntil, &out.FrozenUntil
+		*out = (*in).DeepCopy()
+	}
 	if in.Claim != nil {
 		in, out := &in.Claim, &out.Claim
 		*out = new(Claim)
