@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"time"
 
 	criu "github.com/checkpoint-restore/checkpointctl/lib"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -20,6 +21,15 @@ import (
 // annotationCRIO is the annotation by which CRI-O knows a checkpoint image (cri-o internal/annotations). containerd's
 // is criu.CheckpointAnnotationName.
 const annotationCRIO = "io.kubernetes.cri-o.annotations.checkpoint.name"
+
+const (
+	// annotationCluster tells the images of one cluster from another's in the same registry. Read by who looks for images that no
+	// PodCheckpoint names.
+	annotationCluster = "checkpoint.io/cluster"
+
+	// annotationCreated is when the checkpoint was made (OCI image-spec annotations.md).
+	annotationCreated = "org.opencontainers.image.created"
+)
 
 // BaseConfig is what a checkpoint image keeps of the image that its container was made from. Empty OS and Architecture mean Linux and
 // this program's own architecture.
@@ -40,8 +50,10 @@ func ParseBaseConfig(raw []byte) (BaseConfig, error) {
 }
 
 // Origin is where a checkpoint comes from. It is written into the image's annotations (checkpointctl lib/annotations.go) for people
-// and tools who find the image in a registry; Cryopod itself reads none of it.
+// and tools who find the image in a registry. Cryopod itself reads Namespace and Cluster, to tell whether an image is its own.
 type Origin struct {
+	// Cluster is the UID of the cluster's namespace kube-system. An image without it is never taken for an orphan.
+	Cluster string
 	// Namespace, Pod and PodUID are the checkpointed pod.
 	Namespace, Pod, PodUID string
 	// Image is the image that the pod's owner wrote.
@@ -164,6 +176,7 @@ func (i *checkpointImage) pushedBytes() (int64, error) {
 
 func (r Request) annotations(m *archive.Metadata) map[string]string {
 	all := map[string]string{
+		annotationCluster:                                 r.Origin.Cluster,
 		criu.CheckpointAnnotationName:                     r.Container,
 		annotationCRIO:                                    r.Container,
 		criu.CheckpointAnnotationNamespace:                r.Origin.Namespace,
@@ -177,6 +190,9 @@ func (r Request) annotations(m *archive.Metadata) map[string]string {
 		criu.CheckpointAnnotationHostArch:                 r.Origin.Arch,
 		criu.CheckpointAnnotationHostKernel:               r.Origin.Kernel,
 		criu.CheckpointAnnotationCgroupVersion:            r.Origin.CgroupVersion,
+	}
+	if at := m.Config.CheckpointedAt; !at.IsZero() {
+		all[annotationCreated] = at.UTC().Format(time.RFC3339)
 	}
 	for key, value := range all {
 		if value == "" {

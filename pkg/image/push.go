@@ -24,10 +24,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/archive"
 )
 
-// ErrDeleteUnsupported means that the registry does not delete manifests (for distribution: storage.delete.enabled is off).
-var ErrDeleteUnsupported = errors.New("registry does not delete images")
-
-// Pusher pushes checkpoint images to a registry and deletes them there. The zero value is ready to use. Its methods may be called
+// Pusher pushes checkpoint images to a registry, lists and deletes them there. The zero value is ready to use. Its methods may be called
 // concurrently; each running Push uses up to Workers cores and some 20 MiB for each worker.
 type Pusher struct {
 	// Keychain has the registry's credentials; nil means none. See DockerConfig.
@@ -46,6 +43,8 @@ type Pusher struct {
 	Backoff time.Duration
 	// Limits bound the archive; zero fields mean archive.DefaultLimits.
 	Limits archive.Limits
+	// Lists bound what is read of lists; zero fields mean DefaultListLimits.
+	Lists ListLimits
 }
 
 // Request is an archive to be pushed.
@@ -169,34 +168,6 @@ func stopWith(ctx context.Context, l *layer) (end func()) {
 	}
 }
 
-// Delete removes the image that ref names, by tag or by digest, with every tag that it has. An image that is not there is no
-// error; a registry that does not delete is ErrDeleteUnsupported. The registry frees the space when it collects garbage.
-func (p *Pusher) Delete(ctx context.Context, ref string) error {
-	r, err := name.ParseReference(ref, append(p.nameOptions(ref), name.StrictValidation)...)
-	if err != nil {
-		return fmt.Errorf("parsing image reference %q: %w", ref, err)
-	}
-	// Many registries delete by digest only, and some take a tag's deletion for that of the tag alone.
-	if _, byTag := r.(name.Tag); byTag {
-		head, err := remote.Head(r, p.remoteOptions(ctx)...)
-		if isStatus(err, http.StatusNotFound) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("resolving image %q: %w", ref, err)
-		}
-		r = r.Context().Digest(head.Digest.String())
-	}
-	err = remote.Delete(r, p.remoteOptions(ctx)...)
-	switch {
-	case err == nil || isStatus(err, http.StatusNotFound):
-		return nil
-	case isStatus(err, http.StatusMethodNotAllowed) || isStatus(err, http.StatusNotImplemented) || isUnsupported(err):
-		return fmt.Errorf("deleting image %q: %w", ref, ErrDeleteUnsupported)
-	}
-	return fmt.Errorf("deleting image %q: %w", ref, err)
-}
-
 func (p *Pusher) workers() int {
 	if p.Workers > 0 {
 		return p.Workers
@@ -244,24 +215,6 @@ func passing(err error) bool {
 	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ECONNREFUSED)
-}
-
-func isStatus(err error, code int) bool {
-	e := (*transport.Error)(nil)
-	return errors.As(err, &e) && e.StatusCode == code
-}
-
-func isUnsupported(err error) bool {
-	e := (*transport.Error)(nil)
-	if !errors.As(err, &e) {
-		return false
-	}
-	for _, d := range e.Errors {
-		if d.Code == transport.UnsupportedErrorCode {
-			return true
-		}
-	}
-	return false
 }
 
 func wait(ctx context.Context, d time.Duration) error {

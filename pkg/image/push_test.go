@@ -53,7 +53,7 @@ func TestPush(t *testing.T) {
 			Container: "app",
 			Tag:       tag,
 			Base:      image.BaseConfig{User: "65532", OS: "linux", Architecture: "arm64", Variant: "v8"},
-			Origin:    image.Origin{Namespace: "team-a", Pod: "web-0", PodUID: "u1", Image: "web:1", CRIUVersion: "4.2.1"},
+			Origin:    image.Origin{Cluster: "c1", Namespace: "team-a", Pod: "web-0", PodUID: "u1", Image: "web:1", CRIUVersion: "4.2.1"},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -106,6 +106,8 @@ func checkImage(t *testing.T, img v1.Image, raw []byte) {
 		t.Errorf("unexpected form of manifest: %+v", manifest)
 	}
 	wantAnnotations := map[string]string{
+		"checkpoint.io/cluster":                           "c1",
+		"org.opencontainers.image.created":                "2026-03-04T05:06:07Z",
 		"org.criu.checkpoint.container.name":              "app",
 		"io.kubernetes.cri-o.annotations.checkpoint.name": "app",
 		"org.criu.checkpoint.pod.namespace":               "team-a",
@@ -283,43 +285,4 @@ func TestPushStopsAtAStalledRegistry(t *testing.T) {
 		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}
 	noGoroutineLeft(t)
-}
-
-func TestDelete(t *testing.T) {
-	raw := archivetest.Tar(archivetest.Checkpoint()...)
-	tests := map[string]struct {
-		fault fault
-		by    func(tag, digest string) string
-		want  error
-		left  int
-	}{
-		"by digest":        {by: func(_, digest string) string { return digest }},
-		"by tag":           {by: func(tag, _ string) string { return tag }},
-		"already gone":     {by: func(tag, _ string) string { return strings.Replace(tag, ":one", ":two", 1) }, left: 1},
-		"no such digest":   {by: func(_, digest string) string { return digest[:len(digest)-4] + "0000" }, left: 1},
-		"not supported":    {by: func(_, digest string) string { return digest }, fault: fault{method: http.MethodDelete, times: 9, status: 405}, want: image.ErrDeleteUnsupported, left: 1},
-		"unsupported code": {by: func(_, digest string) string { return digest }, fault: fault{method: http.MethodDelete, times: 9, status: 400, code: "UNSUPPORTED"}, want: image.ErrDeleteUnsupported, left: 1},
-	}
-	for title, tt := range tests {
-		t.Run(title, func(t *testing.T) {
-			reg := newRegistry(t)
-			p := &image.Pusher{}
-			tag := reg.host + "/a:one"
-			pushed, err := p.Push(t.Context(), image.Request{Archive: opener(raw), Container: "app", Tag: tag})
-			if err != nil {
-				t.Fatal(err)
-			}
-			reg.inject(tt.fault)
-			if err := p.Delete(t.Context(), tt.by(tag, pushed.Digest)); !errors.Is(err, tt.want) {
-				t.Errorf("got error %v, want %v", err, tt.want)
-			}
-			ref, err := name.NewDigest(pushed.Digest)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := remote.Head(ref); (err == nil) != (tt.left == 1) {
-				t.Errorf("looking for the image afterwards: %v; want %d left", err, tt.left)
-			}
-		})
-	}
 }
