@@ -63,7 +63,7 @@ var _ source.Exporter = (*Exporter)(nil)
 
 // Tag is the name of a container's checkpoint image: <prefix>/<namespace>:<checkpoint>.<container>.
 func Tag(prefix string, checkpoint types.NamespacedName, container string) string {
-	return prefix + "/" + checkpoint.Namespace + ":" + checkpoint.Name + "." + container
+	return image.Tag(prefix, checkpoint.Namespace, checkpoint.Name, container)
 }
 
 // Export implements source.Exporter.

@@ -138,11 +138,27 @@ func TestClean(t *testing.T) {
 		"checkpoint-web_ns-app-extra-2026-01-02T03:04:06Z.tar", // of container app-extra
 		"checkpoint-web_other-app-2026-01-02T03:04:06Z.tar",
 		"checkpoint-web_ns-app-2026-01-02T03:04:06Z.tar.bak",
+		// Of people and other tools, who keep theirs in the same directory.
+		"checkpoint-web_ns-app-2026-01-02.tar",
+		"checkpoint-web_ns-app-.tar",
+		"checkpoint-web_ns-app-before-upgrade.tar",
+		"checkpoint-web_ns-app-2026-01-02T03:04:06Z.tar.zst",
+		"checkpoint-web-0_ns-app-2026-01-02T03:04:06Z.tar",
+		"my-checkpoint-web_ns-app-2026-01-02T03:04:06Z.tar",
+		"checkpoint.tar",
+		"web.tar",
 	}
 	gone := []string{"checkpoint-web_ns-app-2026-01-02T03:04:05Z.tar", "checkpoint-web_ns-app-2026-01-02T04:04:06+01:00.tar"}
 	for _, name := range slices.Concat(keep, gone) {
 		write(t, filepath.Join(dir, name))
 	}
+	// What others sorted into directories is not looked into.
+	sub := filepath.Join(dir, "kept")
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(sub, gone[0]))
+	keep = append(keep, "kept")
 	if err := e.Clean(t.Context(), "ns", "web", []fence.Container{{Name: "app"}}, since); err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +173,9 @@ func TestClean(t *testing.T) {
 	slices.Sort(keep)
 	if diff := cmp.Diff(keep, names); diff != "" {
 		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	if inside, err := os.ReadDir(sub); err != nil || len(inside) != 1 {
+		t.Errorf("the directory has %v (%v), want what it had", inside, err)
 	}
 }
 
