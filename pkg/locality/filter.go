@@ -21,6 +21,6 @@ func (p *Plugin) Filter(_ context.Context, state fwk.CycleState, pod *corev1.Pod
 		return nil
 	}
 	refusals.WithLabelValues(r.class).Inc()
-	p.waiting.refuse(pod)
+	p.waiting.refuse(pod, r.message)
 	return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, r.message)
 }

@@ -25,6 +25,11 @@ type refusal struct {
 	class, message string
 }
 
+// passes tells whether the refusal may end by itself, when the node's agent has come up.
+func (r *refusal) passes() bool {
+	return r.class == refusedNoProfile || r.class == refusedUnverified
+}
+
 // namedFeatures is how many missing CPU features a refusal names.
 const namedFeatures = 3
 

@@ -79,7 +79,7 @@ func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, t tim
 	pods := handle.SharedInformerFactory().Core().V1().Pods().Lister()
 	p.waiting.live = func(pod *corev1.Pod) (*corev1.Pod, error) { return pods.Pods(pod.Namespace).Get(pod.Name) }
 	p.waiting.activate = handle.Activate
-	p.waiting.givenUp = p.recordGivenUp
+	p.waiting.givenUp = p.giveUp
 
 	logger := klog.FromContext(ctx).WithValues("plugin", Name)
 	d.start(ctx)

@@ -4,12 +4,17 @@ package locality
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
+
+// newNodeAge is until when a node that its agent has said nothing good of counts as one whose agent is about to.
+const newNodeAge = 3 * time.Minute
 
 // targetKey is where PreFilter leaves the *target for Filter.
 const targetKey fwk.StateKey = Name + "/target"
@@ -28,7 +33,7 @@ func (t *target) refuses(n *node) *refusal { return fit(n, t.method, t.requireme
 
 // PreFilter skips Filter for every pod that may go anywhere: one that does not restore, one whose checkpoint is over, one that
 // has waited long enough, and any while NodeProfiles cannot be read.
-func (p *Plugin) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, _ []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
+func (p *Plugin) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodes []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
 	if !restoring(pod) {
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
@@ -41,8 +46,24 @@ func (p *Plugin) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.
 	if t == nil {
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
+	if !p.hope(t, nodes) {
+		p.waiting.despair(pod)
+	}
 	state.Write(targetKey, t)
 	return nil, nil
+}
+
+// hope reports whether the pod may wait for any of the nodes: one that can restore it, or one so new that its agent has had no time to
+// tell. A cordoned node, as the pod's former one most often is, is nothing to wait for.
+func (p *Plugin) hope(t *target, nodes []fwk.NodeInfo) bool {
+	return slices.ContainsFunc(nodes, func(info fwk.NodeInfo) bool {
+		n := info.Node()
+		if n == nil || n.Spec.Unschedulable {
+			return false
+		}
+		r := t.refuses(p.data.node(n.Name))
+		return r == nil || r.passes() && p.waiting.clock.Since(n.CreationTimestamp.Time) < newNodeAge
+	})
 }
 
 // PreFilterExtensions returns nil: other pods on a node do not matter.

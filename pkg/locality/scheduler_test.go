@@ -32,6 +32,9 @@ import (
 // patience is a little more than that of the shipped configuration.
 const patience = 61 * time.Second
 
+// hopeless is a little more than the patience where no node can restore the pod.
+const hopeless = 11 * time.Second
+
 // running is a whole scheduler with the shipped configuration, over fake core objects and the plugin's own API server.
 type running struct {
 	*scheduler.Scheduler
@@ -171,21 +174,69 @@ func TestRefusedPodWakes(t *testing.T) {
 }
 
 func TestRefusedPodLosesPatience(t *testing.T) {
-	server := startAPIServer(t, newProfile("node", false), newCheckpoint())
-	r := startScheduler(t, server, time.Minute, newNode("node"))
-	r.create(t, restoringPod())
-	r.awaitRefusal(t, unverifiedSummary)
-	r.clock.Step(patience)
-	r.awaitBinding(t, "node")
-	want := "Warning RestoreNotPlaced No node that can restore the pod took it within 1m0s;"
-	for timeout := time.After(20 * time.Second); ; {
+	lacking := newProfile("node", true)
+	lacking.Status.CPUFeatures = []string{"sse2"}
+	const cpu = "1 node(s) whose CPU lacks features that the checkpoint may use (avx2)"
+	const unverified = "1 node(s) whose agent has not verified restoring by method image"
+	young := newNode("node")
+	young.CreationTimestamp = metav1.NewTime(time.Now().Add(-time.Minute))
+	for name, tc := range map[string]struct {
+		profile  *v1alpha1.NodeProfile
+		node     *corev1.Node
+		refusal  string
+		patience time.Duration
+		why      string
+	}{
+		"its node may be able soon": {newProfile("node", false), young, unverified, patience,
+			"no node that can restore it had room for it within 1m0s: " + unverified},
+		"its node is old":    {newProfile("node", false), newNode("node"), unverified, hopeless, "no node can restore it: " + unverified},
+		"its node never can": {lacking, young, cpu, hopeless, "no node can restore it: " + cpu},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := startAPIServer(t, tc.profile, newCheckpoint())
+			r := startScheduler(t, server, time.Minute, tc.node)
+			r.create(t, restoringPod())
+			r.awaitRefusal(t, tc.refusal)
+			r.clock.Step(tc.patience - 2*time.Second)
+			r.clock.Step(2 * time.Second)
+			r.awaitGivenUp(t, tc.why)
+			r.clock.Step(6 * time.Second) // the controllers do nothing here
+			r.awaitBinding(t, "node")
+		})
+	}
+}
+
+// awaitGivenUp waits for what tells the controllers to send the pod back to its base images, and people why.
+func (r *running) awaitGivenUp(t *testing.T, why string) {
+	t.Helper()
+	const event = "Warning RestoreNotPlaced Not placed to be restored ("
+	timeout := time.After(20 * time.Second)
+	for told := false; !told; {
 		select {
 		case e := <-r.events:
-			if strings.HasPrefix(e, want) {
-				return
-			}
+			told = strings.HasPrefix(e, event+why+")")
+		case b := <-r.bound:
+			t.Fatalf("bound to %q before it was given up", b.Target.Name)
 		case <-timeout:
-			t.Fatalf("no event %q", want)
+			t.Fatalf("no event %q", event+why)
+		}
+	}
+	want := corev1.PodCondition{Type: "checkpoint.io/restore-placed", Status: corev1.ConditionFalse, Reason: "NotPlaced", Message: why}
+	for {
+		pod, err := r.client.CoreV1().Pods(restoringPod().Namespace).Get(t.Context(), restoringPod().Name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+			c.LastTransitionTime = metav1.Time{}
+			return c == want
+		}) {
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-timeout:
+			t.Fatalf("the pod has the conditions %v, want %v", pod.Status.Conditions, want)
 		}
 	}
 }

@@ -4,6 +4,10 @@ package locality
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,8 +17,18 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// patienceTick is how often the waiting pods are looked through for those whose patience has run out.
-const patienceTick = time.Second
+const (
+	// patienceTick is how often the waiting pods are looked through for those whose patience has run out.
+	patienceTick = time.Second
+
+	// hopelessPatience is how long a pod is refused nodes when none that it could wait for can restore it: a little, for what the
+	// NodeProfiles say may be just about to change.
+	hopelessPatience = 10 * time.Second
+
+	// fallBackTime is what the controllers get to send a pod that was given up back to its base images. A node that can't restore it
+	// does not get it before: it might try.
+	fallBackTime = 5 * time.Second
+)
 
 // waiting knows the restoring pods that are not bound yet. It wakes them when something changed for them, and bounds how long
 // they are refused nodes.
@@ -25,17 +39,20 @@ type waiting struct {
 	live func(*corev1.Pod) (*corev1.Pod, error)
 	// activate moves pods to the scheduler's active queue; those under way are tried again if they come back unscheduled.
 	activate func(klog.Logger, map[string]*corev1.Pod)
-	// givenUp is told of each pod whose patience has run out, once.
-	givenUp func(*corev1.Pod)
+	// givenUp is told of each pod whose patience has run out, once, with the reason.
+	givenUp func(pod *corev1.Pod, why string)
 
 	mu   sync.Mutex
 	pods map[types.UID]*waiter
 }
 
 type waiter struct {
-	pod     *corev1.Pod
-	refused time.Time // the first refusal of a node that would have taken the pod; zero before
-	woken   bool      // when its patience had run out
+	pod      *corev1.Pod
+	refused  time.Time      // the first refusal of a node that would have taken the pod; zero before
+	hopeless bool           // no node of the last cycle can restore it, nor will
+	refusals map[string]int // of the last cycle, by their message
+	givenUp  time.Time      // when its patience had run out; zero before
+	woken    bool           // after that, to go anywhere
 }
 
 func newWaiting(clk clock.WithTicker, patience time.Duration) *waiting {
@@ -44,7 +61,7 @@ func newWaiting(clk clock.WithTicker, patience time.Duration) *waiting {
 
 // enter notes that a scheduling cycle of the pod begins, and reports whether nodes may be refused in it. It is called before
 // the cycle reads anything, so that a change during the cycle is not lost.
-func (w *waiting) enter(pod *corev1.Pod) bool {
+func (w *waiting) enter(pod *corev1.Pod) (patient bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	entry := w.pods[pod.UID]
@@ -52,21 +69,58 @@ func (w *waiting) enter(pod *corev1.Pod) bool {
 		entry = &waiter{}
 		w.pods[pod.UID] = entry
 	}
-	entry.pod = pod
-	return w.patience > 0 && !w.impatient(entry)
+	entry.pod, entry.hopeless, entry.refusals = pod, false, map[string]int{}
+	return w.patience > 0 && !w.anywhere(entry)
 }
 
-// refuse notes that a node was refused to the pod that would have taken it otherwise.
-func (w *waiting) refuse(pod *corev1.Pod) {
+// despair notes that no node of the pod's cycle can restore it, nor will.
+func (w *waiting) despair(pod *corev1.Pod) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if entry := w.pods[pod.UID]; entry != nil && entry.refused.IsZero() {
+	if entry := w.pods[pod.UID]; entry != nil {
+		entry.hopeless = true
+	}
+}
+
+// refuse notes that a node was refused to the pod that would have taken it otherwise, with what people are told.
+func (w *waiting) refuse(pod *corev1.Pod, message string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	entry := w.pods[pod.UID]
+	if entry == nil {
+		return
+	}
+	entry.refusals[message]++
+	if entry.refused.IsZero() {
 		entry.refused = w.clock.Now()
 	}
 }
 
+// impatient tells whether the pod has been refused nodes for long enough.
 func (w *waiting) impatient(entry *waiter) bool {
-	return !entry.refused.IsZero() && w.clock.Since(entry.refused) >= w.patience
+	limit := w.patience
+	if entry.hopeless {
+		limit = min(limit, hopelessPatience)
+	}
+	return !entry.refused.IsZero() && w.clock.Since(entry.refused) >= limit
+}
+
+// anywhere tells whether the pod was given up, and nobody sent it back to its base images since.
+func (w *waiting) anywhere(entry *waiter) bool {
+	return !entry.givenUp.IsZero() && w.clock.Since(entry.givenUp) >= fallBackTime
+}
+
+// why says what kept the pod from being placed.
+func (e *waiter) why(waited time.Duration) string {
+	reasons := make([]string, 0, len(e.refusals))
+	for _, message := range slices.Sorted(maps.Keys(e.refusals)) {
+		reasons = append(reasons, fmt.Sprintf("%d %s", e.refusals[message], message))
+	}
+	begin := "no node can restore it"
+	if !e.hopeless {
+		begin = "no node that can restore it had room for it within " + waited.String()
+	}
+	return begin + ": " + strings.Join(reasons, ", ")
 }
 
 // wake has the pods scheduled again for which concerns returns true.
@@ -74,7 +128,8 @@ func (w *waiting) wake(logger klog.Logger, concerns func(*corev1.Pod) bool) {
 	w.sweep(logger, func(entry *waiter) bool { return !entry.woken && concerns(entry.pod) })
 }
 
-// run has each pod scheduled again once, when its patience has run out, until ctx is done.
+// run gives each pod up once, when its patience has run out, and has it scheduled again once when it may go anywhere, until ctx is
+// done.
 func (w *waiting) run(ctx context.Context) {
 	logger := klog.FromContext(ctx)
 	ticker := w.clock.NewTicker(patienceTick)
@@ -84,23 +139,39 @@ func (w *waiting) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C():
-			impatient := w.sweep(logger, func(entry *waiter) bool {
-				if entry.woken || !w.impatient(entry) {
-					return false
-				}
-				entry.woken = true
-				return true
-			})
-			for _, pod := range impatient {
-				logger.Info("No node that can restore the pod took it in time", "pod", klog.KObj(pod), "patience", w.patience)
-				w.givenUp(pod)
-			}
+			w.tick(logger)
 		}
 	}
 }
 
-// sweep activates and returns the chosen ones of the pods that still wait, and forgets those that do not.
-func (w *waiting) sweep(logger klog.Logger, chosen func(*waiter) bool) map[string]*corev1.Pod {
+func (w *waiting) tick(logger klog.Logger) {
+	type lost struct {
+		pod *corev1.Pod
+		why string
+	}
+	var givenUp []lost
+	w.sweep(logger, func(entry *waiter) bool {
+		if entry.givenUp.IsZero() {
+			if w.impatient(entry) {
+				entry.givenUp = w.clock.Now()
+				givenUp = append(givenUp, lost{entry.pod, entry.why(w.patience)})
+			}
+			return false
+		}
+		if entry.woken || !w.anywhere(entry) {
+			return false
+		}
+		entry.woken = true
+		return true
+	})
+	for _, l := range givenUp {
+		logger.Info("No node that can restore the pod took it in time", "pod", klog.KObj(l.pod), "reason", l.why)
+		w.givenUp(l.pod, l.why)
+	}
+}
+
+// sweep activates the chosen ones of the pods that still wait, and forgets those that do not.
+func (w *waiting) sweep(logger klog.Logger, chosen func(*waiter) bool) {
 	pods := map[string]*corev1.Pod{}
 	w.mu.Lock()
 	for uid, entry := range w.pods {
@@ -117,5 +188,4 @@ func (w *waiting) sweep(logger klog.Logger, chosen func(*waiter) bool) map[strin
 	if len(pods) > 0 {
 		w.activate(logger, pods)
 	}
-	return pods
 }

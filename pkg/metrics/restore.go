@@ -77,6 +77,8 @@ const (
 	FallbackCrash FallbackClass = "crash"
 	// FallbackClaim: the pod's claim is not, or no longer, the checkpoint's.
 	FallbackClaim FallbackClass = "claim"
+	// FallbackPlacement: the scheduler gave up to find a node that can restore the pod.
+	FallbackPlacement FallbackClass = "placement"
 )
 
 // CountFallback counts a pod that was sent back to its base images.

@@ -76,6 +76,14 @@ const (
 	// AnnotationFellBack tells why the pod was started cold from its base images after its restore failed. Set by the
 	// controller together with the images, once; read by people and by the controller.
 	AnnotationFellBack = Group + "/fell-back"
+
+	// PodConditionRestorePlaced is a condition of a pod that was admitted to start from a checkpoint: False, with ReasonNotPlaced and a
+	// message, once the scheduler has given up to find a node that can restore it. Set by the scheduler, once; read by the
+	// controller, which then sends the pod back to its base images before any node gets it.
+	PodConditionRestorePlaced = Group + "/restore-placed"
+
+	// ReasonNotPlaced is that condition's reason.
+	ReasonNotPlaced = "NotPlaced"
 )
 
 // What Cryopod writes on nodes.

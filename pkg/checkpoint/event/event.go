@@ -5,6 +5,7 @@ package event
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -35,9 +36,9 @@ type Event struct {
 	Message string
 }
 
-// Publish records the event on the pod and on the PodCheckpoint, each related to the other, and on the owner that the PodCheckpoint
-// knows, related to the pod: recorders count events of one reason about the same objects together and keep the first one's message.
-// Pod and pc may be nil.
+// Publish records the event on the pod and on the PodCheckpoint, each related to the other, and on the owner, related to the pod:
+// recorders count events of one reason about the same objects together and keep the first one's message. The owner is the one that the
+// PodCheckpoint knows, else the pod's controller. Pod and pc may be nil.
 func Publish(r Recorder, e Event, pc *v1alpha1.PodCheckpoint, pod *corev1.Pod) {
 	var aboutPod, aboutCheckpoint runtime.Object
 	if pod != nil {
@@ -49,12 +50,25 @@ func Publish(r Recorder, e Event, pc *v1alpha1.PodCheckpoint, pod *corev1.Pod) {
 	if pod != nil {
 		r.Eventf(pod, aboutCheckpoint, e.Type, e.Reason, e.Action, "%s", e.Message)
 	}
-	if pc == nil {
-		return
+	if pc != nil {
+		r.Eventf(pc, aboutPod, e.Type, e.Reason, e.Action, "%s", e.Message)
 	}
-	r.Eventf(pc, aboutPod, e.Type, e.Reason, e.Action, "%s", e.Message)
-	if o := pc.Status.Owner; o != nil {
-		owner := &corev1.ObjectReference{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: pc.Namespace, Name: o.Name, UID: o.UID}
-		r.Eventf(owner, aboutPod, e.Type, e.Reason, e.Action, "%s", e.Message)
+	if o := owner(pc, pod); o != nil {
+		r.Eventf(o, aboutPod, e.Type, e.Reason, e.Action, "%s", e.Message)
 	}
+}
+
+// owner is the subject of an event on the owner, nil when it is not known.
+func owner(pc *v1alpha1.PodCheckpoint, pod *corev1.Pod) runtime.Object {
+	if pc != nil && pc.Status.Owner != nil {
+		o := pc.Status.Owner
+		return &corev1.ObjectReference{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: pc.Namespace, Name: o.Name, UID: o.UID}
+	}
+	if pod == nil {
+		return nil
+	}
+	if o := metav1.GetControllerOfNoCopy(pod); o != nil {
+		return &corev1.ObjectReference{APIVersion: o.APIVersion, Kind: o.Kind, Namespace: pod.Namespace, Name: o.Name, UID: o.UID}
+	}
+	return nil
 }

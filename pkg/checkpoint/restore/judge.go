@@ -3,6 +3,7 @@
 package restore
 
 import (
+	"cmp"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -83,6 +84,9 @@ func Judge(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) Verdict {
 }
 
 func judgeRestore(pod *corev1.Pod, left []container) Verdict {
+	if why, not := notPlaced(pod); not {
+		return Verdict{Action: FallBack, Containers: names(left), Class: metrics.FallbackPlacement, Why: why}
+	}
 	for i := range left {
 		c := &left[i]
 		if c.problem == nil {
@@ -99,6 +103,20 @@ func judgeRestore(pod *corev1.Pod, left []container) Verdict {
 		return Verdict{Action: WriteRestored}
 	}
 	return Verdict{}
+}
+
+// notPlaced tells whether the scheduler has given up to find a node that can restore the pod, and none has it yet: one that got it all
+// the same is left to try.
+func notPlaced(pod *corev1.Pod) (why string, not bool) {
+	if pod.Spec.NodeName != "" {
+		return "", false
+	}
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == v1alpha1.PodConditionRestorePlaced && c.Status == corev1.ConditionFalse {
+			return cmp.Or(c.Message, "no node can restore it"), true
+		}
+	}
+	return "", false
 }
 
 func judgeRestored(left []container) Verdict {

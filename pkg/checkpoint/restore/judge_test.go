@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/checkpoint/restore"
@@ -50,7 +51,8 @@ func replacement(change ...func(*corev1.Pod)) *corev1.Pod {
 	pod := inject.Restore(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "shop", Name: "cart-new", UID: "new",
-			Labels: map[string]string{v1alpha1.LabelEnabled: "true"},
+			Labels:          map[string]string{v1alpha1.LabelEnabled: "true"},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "cart", UID: "rs", Controller: ptr.To(true)}},
 		},
 		Spec: corev1.PodSpec{
 			RestartPolicy:  corev1.RestartPolicyAlways,
@@ -77,6 +79,17 @@ func with(app, proxy corev1.ContainerStatus) func(*corev1.Pod) {
 
 func podPhase(p corev1.PodPhase) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { pod.Status.Phase = p }
+}
+
+// unplaced is as the scheduler leaves a pod that it has given up.
+func unplaced(why string) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		pod.Spec.NodeName = ""
+		pod.Status.Conditions = []corev1.PodCondition{
+			{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable},
+			{Type: v1alpha1.PodConditionRestorePlaced, Status: corev1.ConditionFalse, Reason: v1alpha1.ReasonNotPlaced, Message: why},
+		}
+	}
 }
 
 func restarts(p corev1.RestartPolicy) func(*corev1.Pod) {
@@ -185,6 +198,13 @@ func TestJudgeWhileRestoring(t *testing.T) {
 		"a pod that is never restarted failed": {
 			pod: replacement(restarts(corev1.RestartPolicyNever), with(ended(1, "Error", ""), running(0)), podPhase(corev1.PodFailed)),
 			pc:  claimed(), want: restore.Verdict{Action: restore.WriteFailed, Why: `container "app": it ended with exit code 1 (Error)`},
+		},
+		"no node can restore it": {
+			pod: replacement(unplaced("no node can restore it: 2 old CPUs")), pc: claimed(),
+			want: whole(metrics.FallbackPlacement, "no node can restore it: 2 old CPUs"),
+		},
+		"no node could, and one tries": {
+			pod: replacement(unplaced("no node can restore it"), func(p *corev1.Pod) { p.Spec.NodeName = "node-2" }), pc: claimed(),
 		},
 		"fell back, not noted yet": {
 			pod: restore.Cold(replacement(with(creating, creating)), []string{"app", "proxy"}, "criu failed"), pc: claimed(),
