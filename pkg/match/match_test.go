@@ -144,6 +144,8 @@ func TestReplaces(t *testing.T) {
 		"claimed":             {pod: owned("StatefulSet"), change: phase(v1alpha1.PhaseClaimed), why: "Claimed"},
 		"not begun":           {pod: owned("StatefulSet"), change: phase(""), why: "Pending"},
 		"not fenced":          {pod: owned("StatefulSet"), change: func(pc *v1alpha1.PodCheckpoint) { pc.Spec.Fence = false }, why: "went on"},
+		"source lost":         {pod: owned("StatefulSet"), change: unfenced(metav1.ConditionTrue), want: true, why: "same controller"},
+		"source ended":        {pod: owned("StatefulSet"), change: unfenced(metav1.ConditionFalse), why: "went on"},
 		"released":            {pod: owned("StatefulSet"), change: phase(v1alpha1.PhaseReleased), why: "Released"},
 		"checkpoint unowned":  {pod: owned("StatefulSet"), change: func(pc *v1alpha1.PodCheckpoint) { pc.Status.Owner = nil }, why: "another controller"},
 		"hash missing":        {pod: owned("StatefulSet"), change: func(pc *v1alpha1.PodCheckpoint) { pc.Status.TemplateHash = "" }, why: "template"},
@@ -165,4 +167,12 @@ func TestReplaces(t *testing.T) {
 
 func phase(p v1alpha1.Phase) func(*v1alpha1.PodCheckpoint) {
 	return func(pc *v1alpha1.PodCheckpoint) { pc.Status.Phase = p }
+}
+
+// unfenced makes the checkpoint one of a pod that went on, with the condition SourceLost.
+func unfenced(lost metav1.ConditionStatus) func(*v1alpha1.PodCheckpoint) {
+	return func(pc *v1alpha1.PodCheckpoint) {
+		pc.Spec.Fence = false
+		pc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionSourceLost, Status: lost}}
+	}
 }
