@@ -33,8 +33,10 @@ type ThawCause string
 const (
 	// ThawFailed: the checkpoint failed.
 	ThawFailed ThawCause = "failed"
-	// ThawReleased: nobody deleted the pod while the fence stood.
+	// ThawReleased: nobody deleted the pod while the fence stood, or it stood still for too long before.
 	ThawReleased ThawCause = "released"
+	// ThawSaved: the pod was dumped, and goes on while it is pushed.
+	ThawSaved ThawCause = "saved"
 	// ThawOrphaned: the pod was frozen without a PodCheckpoint that is under way.
 	ThawOrphaned ThawCause = "orphaned"
 )

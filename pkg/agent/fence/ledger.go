@@ -40,6 +40,12 @@ type Entry struct {
 	Containers []Container `json:"containers"`
 	// Since is when the entry was made, just before the first container was frozen.
 	Since time.Time `json:"since"`
+	// Until is when the pod has to be thawed, before Probe has the kubelet restart a container of it; zero where no probe does.
+	Until time.Time `json:"until,omitzero"`
+	Probe string    `json:"probe,omitempty"`
+	// Thawed is true once the containers go on although the checkpoint is still being made. What stands still from then on is
+	// not ours.
+	Thawed bool `json:"thawed,omitempty"`
 }
 
 // Ledger is the node's record of what was frozen by us: an agent that starts anew thaws what no PodCheckpoint holds, and nothing

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -41,6 +42,9 @@ type attempt struct {
 	archives  map[string]string // container → path
 	exported  map[string]v1alpha1.ContainerCheckpoint
 	readySent bool
+	frozen    time.Time     // when the freeze began
+	stillFor  time.Duration // until the thaw of an attempt without a fence
+	thawed    func()        // stops the clock of the freeze
 }
 
 // run saves the pod and returns why it could not. What follows, thawing included, is up to the reconciler: it acts on what is
@@ -78,27 +82,44 @@ func (a *attempt) run(ctx context.Context) error {
 	if err := a.r.insist(ctx, a.pc, v1alpha1.PhaseReady, a.readyMessage(), a.results); err != nil {
 		return err
 	}
-	metrics.ObserveFrozen(a.r.Clock.Since(enteredAt(a.pc, v1alpha1.PhaseFreezing)))
+	if a.pc.Spec.Fence {
+		metrics.ObserveFrozen(a.r.Clock.Since(enteredAt(a.pc, v1alpha1.PhaseFreezing)))
+	}
 	metrics.CountCheckpoint(a.pc.Spec.Reason, metrics.OutcomeReady)
 	a.r.ready(a.pc)
 	return nil
 }
 
-// limit cancels the attempt when the pod has stood still for too long or the deadline is over.
+// limit cancels the attempt when the pod has stood still for too long or the deadline is over. For how long it may stand still counts
+// from here on: what may stand between this and the freeze is one write.
 func (a *attempt) limit(cancel context.CancelCauseFunc) (stop func()) {
-	frozen := time.Duration(a.pc.Spec.MaxFreezeSeconds) * time.Second
-	if frozen <= 0 {
-		frozen = v1alpha1.DefaultMaxFreeze
+	still := a.patience()
+	freeze := a.r.Clock.AfterFunc(still.span, func() { cancel(still) })
+	a.thawed = func() { freeze.Stop() }
+	d := a.pc.Spec.Deadline
+	if d == nil {
+		return a.thawed
 	}
-	why := fmt.Errorf("the checkpoint was not durable within %s of freezing", frozen)
-	left := frozen
-	if d := a.pc.Spec.Deadline; d != nil {
-		if until := d.Sub(a.r.Clock.Now()); until < left {
-			left, why = until, errors.New("the deadline is over")
-		}
+	deadline := a.r.Clock.AfterFunc(d.Sub(a.r.Clock.Now()), func() { cancel(errors.New("the deadline is over")) })
+	return func() {
+		freeze.Stop()
+		deadline.Stop()
 	}
-	timer := a.r.Clock.AfterFunc(left, func() { cancel(why) })
-	return func() { timer.Stop() }
+}
+
+// patience is for how long the pod may stand still before its checkpoint is Ready, and what to say past that.
+func (a *attempt) patience() *stillError {
+	still := &stillError{span: time.Duration(a.pc.Spec.MaxFreezeSeconds) * time.Second}
+	if still.span <= 0 {
+		still.span = v1alpha1.DefaultMaxFreeze
+	}
+	still.why = fmt.Sprintf("the annotation %s allows no more", v1alpha1.AnnotationMaxFreeze)
+	if b := a.plan.probes; b != nil && b.Still() < still.span {
+		still.span = b.Still()
+		still.patience = (b.Span - still.span) / 2
+		still.why = fmt.Sprintf("%s would have restarted it at %s: raise its failureThreshold or periodSeconds", b.Probe, b.Span)
+	}
+	return still
 }
 
 // describe writes down whose checkpoint this is and what it needs.
@@ -113,9 +134,13 @@ func (a *attempt) describe(s *v1alpha1.PodCheckpointStatus) {
 }
 
 func (a *attempt) freeze(ctx context.Context) error {
+	a.frozen = a.r.Clock.Now()
 	entry := fence.Entry{
 		Checkpoint: client.ObjectKeyFromObject(a.pc), CheckpointUID: a.pc.UID,
-		Pod: a.pod.Name, PodUID: a.pod.UID, Since: a.r.Clock.Now(),
+		Pod: a.pod.Name, PodUID: a.pod.UID, Since: a.frozen,
+	}
+	if b := a.plan.probes; b != nil {
+		entry.Until, entry.Probe = a.frozen.Add(b.Still()), b.Probe
 	}
 	for _, c := range a.plan.freeze {
 		state, err := a.r.Fence.State(ctx, c.ID)
@@ -135,7 +160,7 @@ func (a *attempt) freeze(ctx context.Context) error {
 func (a *attempt) dump(ctx context.Context) error {
 	var mu sync.Mutex
 	a.archives = map[string]string{}
-	return a.each(ctx, func(ctx context.Context, c fence.Container) error {
+	err := a.each(ctx, func(ctx context.Context, c fence.Container) error {
 		path, err := a.r.Dumper.Dump(ctx, a.pc.Namespace, a.pod.Name, c)
 		if err != nil {
 			return fmt.Errorf("container %q: %w", c.Name, err)
@@ -145,6 +170,36 @@ func (a *attempt) dump(ctx context.Context) error {
 		a.archives[c.Name] = path
 		return nil
 	})
+	if err != nil || a.pc.Spec.Fence {
+		return err
+	}
+	return a.goOn(ctx)
+}
+
+// goOn thaws the pod of an attempt without a fence as soon as it is dumped: it runs on while it is pushed, and nobody can claim what is
+// made of it while it lives. The ledger keeps the entry, with what is left to remove should the agent end meanwhile.
+func (a *attempt) goOn(ctx context.Context) error {
+	if err := a.stayedFrozen(ctx); err != nil {
+		return err
+	}
+	entry, _ := a.r.Ledger.Get(client.ObjectKeyFromObject(a.pc))
+	if err := a.r.thaw(ctx, entry.Containers, metrics.ThawSaved); err != nil {
+		return err
+	}
+	a.thawed()
+	a.stillFor = a.r.Clock.Since(a.frozen)
+	metrics.ObserveFrozen(a.stillFor)
+	entry.Thawed = true
+	return a.r.Ledger.Put(entry)
+}
+
+// stayedFrozen makes sure that what was dumped is what was frozen: the kubelet may have restarted a container meanwhile.
+func (a *attempt) stayedFrozen(ctx context.Context) error {
+	frozen, err := fence.AllFrozen(ctx, a.r.Fence, a.plan.freeze)
+	if err == nil && !frozen {
+		err = errors.New("a container of the pod did not stay frozen; it may have been restarted by its liveness probe")
+	}
+	return err
 }
 
 func (a *attempt) export(ctx context.Context) error {
@@ -166,16 +221,15 @@ func (a *attempt) export(ctx context.Context) error {
 }
 
 // verify makes sure, before anyone can claim the checkpoint, that it is the pod's last word: the kubelet may have killed and restarted
-// a container (a frozen one answers no liveness probe), and what was dumped or ran since would not be what was frozen. A pod that was
-// deleted meanwhile may have been replaced already; thawed, it can make use of its grace period.
+// a container (a frozen one answers no liveness probe), and what was dumped or ran since would not be what was frozen. Without a fence it
+// isn't, and need not be. A pod that was deleted meanwhile may have been replaced already; thawed, it can make use of its grace period.
 func (a *attempt) verify(ctx context.Context) error {
-	frozen, err := fence.AllFrozen(ctx, a.r.Fence, a.plan.freeze)
-	if err != nil {
-		return err
+	if a.pc.Spec.Fence {
+		if err := a.stayedFrozen(ctx); err != nil {
+			return err
+		}
 	}
-	if !frozen {
-		return errors.New("a container of the pod did not stay frozen; it may have been restarted by its liveness probe")
-	}
+	var err error
 	var alive *corev1.Pod
 	for {
 		if alive, err = a.r.alive(ctx, a.pc.Namespace, a.pod.Name, a.pod.UID); err == nil {
@@ -193,12 +247,15 @@ func (a *attempt) verify(ctx context.Context) error {
 	return nil
 }
 
-// results writes down where the images are and how large.
+// results writes down where the images are and how large, and until when the pod stands still.
 func (a *attempt) results(s *v1alpha1.PodCheckpointStatus) {
 	for i := range s.Containers {
 		c := &s.Containers[i]
 		e := a.exported[c.Name]
 		c.Image, c.ImageTag, c.Bytes, c.PushedBytes = e.Image, e.ImageTag, e.Bytes, e.PushedBytes
+	}
+	if b := a.plan.probes; b != nil && a.pc.Spec.Fence {
+		s.FrozenUntil = new(metav1.NewMicroTime(a.frozen.Add(b.Still())))
 	}
 }
 
@@ -227,7 +284,7 @@ func (a *attempt) giveUp(ctx context.Context, why error) {
 		return
 	}
 	logger.Error(err, "Writing that the checkpoint failed; thawing without it, since nobody can have claimed it")
-	if entry, ok := a.r.Ledger.Get(client.ObjectKeyFromObject(a.pc)); ok {
+	if entry, ok := a.r.Ledger.Get(client.ObjectKeyFromObject(a.pc)); ok && !entry.Thawed {
 		if err := a.r.thaw(ctx, entry.Containers, metrics.ThawFailed); err != nil {
 			logger.Error(err, "Thawing; trying again")
 		}

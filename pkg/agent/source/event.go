@@ -47,8 +47,11 @@ func (e Events) Event(pc *v1alpha1.PodCheckpoint, warning bool, reason, note str
 }
 
 func (r *Reconciler) started(pc *v1alpha1.PodCheckpoint, containers int) {
-	r.Recorder.Event(pc, false, reasonStarted, fmt.Sprintf("About to freeze and save %s; from then on the pod stands still, until it is deleted or goes on here",
-		count(containers, "container")))
+	next := "from then on the pod stands still, until it is deleted or goes on here"
+	if !pc.Spec.Fence {
+		next = "the pod stands still for the dump, and goes on here"
+	}
+	r.Recorder.Event(pc, false, reasonStarted, fmt.Sprintf("About to freeze and save %s; %s", count(containers, "container"), next))
 }
 
 func (r *Reconciler) ready(pc *v1alpha1.PodCheckpoint) {
@@ -81,6 +84,10 @@ func (a *attempt) readyMessage() string {
 		pushed += c.PushedBytes
 	}
 	frozen := a.r.Clock.Since(enteredAt(a.pc, v1alpha1.PhaseFreezing))
+	if !a.pc.Spec.Fence {
+		return fmt.Sprintf("saved %s, %s (%s pushed), in %s, of which the pod stood still for %s", count(len(a.exported), "container"),
+			mebibytes(bytes), mebibytes(pushed), frozen.Round(10*time.Millisecond), a.stillFor.Round(10*time.Millisecond))
+	}
 	return fmt.Sprintf("saved %s, %s (%s pushed), in %s",
 		count(len(a.exported), "container"), mebibytes(bytes), mebibytes(pushed), frozen.Round(10*time.Millisecond))
 }

@@ -37,11 +37,7 @@ func (r *Reconciler) fence(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 			return ctrl.Result{}, err
 		}
 	}
-	span := time.Duration(pc.Spec.FenceSeconds) * time.Second
-	if span <= 0 {
-		span = v1alpha1.DefaultFence
-	}
-	left := span - r.Clock.Since(enteredAt(pc, v1alpha1.PhaseReady))
+	left, why := r.left(pc, entry)
 	if patience := min(left, r.patience()); frozen && patience > 0 {
 		return ctrl.Result{RequeueAfter: min(patience, watchFrozen)}, nil
 	}
@@ -54,7 +50,6 @@ func (r *Reconciler) fence(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	case alive == nil:
 		return ctrl.Result{RequeueAfter: watchFrozen}, nil
 	}
-	why := fmt.Sprintf("nobody deleted the pod within %s", span)
 	switch {
 	case left > 0 && !frozen:
 		why = "a container of the pod did not stay frozen"
@@ -72,10 +67,26 @@ func (r *Reconciler) fence(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	return r.settle(ctx, pc)
 }
 
-// letGo thaws the source of a Ready checkpoint that was made without a fence.
+// left is how long the fence of a Ready checkpoint still holds: as long as it was asked for, but not until the kubelet restarts
+// a container. It returns what to say past that, too.
+func (r *Reconciler) left(pc *v1alpha1.PodCheckpoint, entry fence.Entry) (time.Duration, string) {
+	span := time.Duration(pc.Spec.FenceSeconds) * time.Second
+	if span <= 0 {
+		span = v1alpha1.DefaultFence
+	}
+	left := span - r.Clock.Since(enteredAt(pc, v1alpha1.PhaseReady))
+	if !entry.Until.IsZero() {
+		if probes := entry.Until.Sub(r.Clock.Now()); probes < left {
+			return probes, fmt.Sprintf("nobody deleted the pod before %s would have restarted it", entry.Probe)
+		}
+	}
+	return left, fmt.Sprintf("nobody deleted the pod within %s", span)
+}
+
+// letGo thaws the source of a Ready checkpoint that was made without a fence, unless its attempt has done so.
 func (r *Reconciler) letGo(ctx context.Context, pc *v1alpha1.PodCheckpoint, entry fence.Entry) (ctrl.Result, error) {
-	if len(entry.Containers) > 0 {
-		if err := r.thaw(ctx, entry.Containers, metrics.ThawReleased); err != nil {
+	if !entry.Thawed {
+		if err := r.thaw(ctx, entry.Containers, metrics.ThawSaved); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
@@ -100,8 +111,10 @@ func (r *Reconciler) settle(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ct
 	if phaseOf(pc) == v1alpha1.PhaseFailed {
 		cause = metrics.ThawFailed
 	}
-	if err := r.thaw(ctx, entry.Containers, cause); err != nil {
-		return ctrl.Result{}, err
+	if !entry.Thawed {
+		if err := r.thaw(ctx, entry.Containers, cause); err != nil {
+			return ctrl.Result{}, err
+		}
 	}
 	if held && r.putAside(leftover{pc: pc.DeepCopy(), entry: entry}) {
 		return ctrl.Result{}, nil
@@ -139,9 +152,11 @@ func (r *Reconciler) orphan(ctx context.Context, entry fence.Entry, held bool) (
 	if alive == nil {
 		return r.dropWhenGone(ctx, entry, held)
 	}
-	log.FromContext(ctx).Info("Thawing a pod whose checkpoint is gone", "pod", entry.Pod)
-	if err := r.thaw(ctx, entry.Containers, metrics.ThawOrphaned); err != nil {
-		return ctrl.Result{}, err
+	if !entry.Thawed {
+		log.FromContext(ctx).Info("Thawing a pod whose checkpoint is gone", "pod", entry.Pod)
+		if err := r.thaw(ctx, entry.Containers, metrics.ThawOrphaned); err != nil {
+			return ctrl.Result{}, err
+		}
 	}
 	r.cleanArchives(ctx, entry)
 	names := make([]string, 0, len(entry.Containers))

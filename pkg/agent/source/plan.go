@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -19,6 +20,8 @@ type plan struct {
 	freeze []fence.Container
 	save   []fence.Container
 	status []v1alpha1.ContainerCheckpoint
+	// probes is how long the pod may stand still by its probes; nil where none bounds it.
+	probes *Budget
 }
 
 // podGoneError means that there is no pod any more that could be saved, or go on.
@@ -27,7 +30,7 @@ type podGoneError struct{ pod, how string }
 func (e *podGoneError) Error() string { return fmt.Sprintf("pod %q %s", e.pod, e.how) }
 
 // planFor decides what to freeze and what to save. It fails where the pod is not in a state to be saved.
-func planFor(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) (*plan, error) {
+func planFor(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint, now time.Time) (*plan, error) {
 	switch {
 	case pod.UID != pc.Spec.PodUID:
 		return nil, &podGoneError{pod: pod.Name, how: "was replaced by another one of its name"}
@@ -68,6 +71,12 @@ func planFor(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) (*plan, error) {
 	}
 	if len(p.save) == 0 {
 		return nil, fmt.Errorf("no container of pod %q runs", pod.Name)
+	}
+	if b, bounded := ProbeBudget(pod, now); bounded {
+		if b.Still() < leastStill {
+			return nil, b.tooShort()
+		}
+		p.probes = &b
 	}
 	return p, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -80,6 +81,9 @@ func TestRefusals(t *testing.T) {
 		"an unknown runtime": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) {
 			p.Status.ContainerStatuses[0].ContainerID = "cri-o://abc"
 		}, "only containerd", false},
+		"a probe that is too strict": {func(_ *v1alpha1.PodCheckpoint, p *corev1.Pod) {
+			p.Spec.Containers[0].LivenessProbe = liveness(1, 1, 1)
+		}, "too short for a checkpoint: raise its failureThreshold", false},
 		"a container that is not there": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) { pc.Spec.Containers = []string{"db"} }, `"db"`, false},
 		"the deadline is over": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) {
 			pc.Spec.Deadline = new(metav1.NewTime(start))
@@ -160,15 +164,21 @@ func TestNotTheLastWord(t *testing.T) {
 }
 
 func TestFrozenForTooLong(t *testing.T) {
+	strict := func(_ *v1alpha1.PodCheckpoint, pod *corev1.Pod) { pod.Spec.Containers[0].LivenessProbe = liveness(5, 1, 3) }
 	tests := map[string]struct {
-		mutate func(*v1alpha1.PodCheckpoint, *corev1.Pod)
-		after  time.Duration
-		want   string
+		mutate        func(*v1alpha1.PodCheckpoint, *corev1.Pod)
+		after         time.Duration
+		phase         v1alpha1.Phase
+		reason        string
+		want, whatNow string
 	}{
-		"max freeze": {nil, time.Minute, "within 1m0s of freezing"},
+		"max freeze": {nil, time.Minute, v1alpha1.PhaseReleased, v1alpha1.ReasonMaxFreeze,
+			"stood still for 1m0s and its checkpoint was not durable; the annotation checkpoint.io/max-freeze", "CheckpointReleased"},
+		"a liveness probe": {strict, 10 * time.Second, v1alpha1.PhaseReleased, v1alpha1.ReasonMaxFreeze,
+			`liveness probe of container "app" (HTTP every 5s, timeout 1s, 3 failures) would have restarted it at 11s`, "CheckpointReleased"},
 		"deadline": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) {
 			pc.Spec.Deadline = new(metav1.NewTime(start.Add(10 * time.Second)))
-		}, 10 * time.Second, "deadline is over"},
+		}, 10 * time.Second, v1alpha1.PhaseFailed, "CheckpointFailed", "deadline is over", "CheckpointFailed"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -181,11 +191,20 @@ func TestFrozenForTooLong(t *testing.T) {
 			if result := a.step(); !result.IsZero() || n.state() != "frozen" {
 				t.Errorf("while it is dumped: %+v, %s", result, n.state())
 			}
-			n.clock.Step(tc.after)
+			n.clock.Step(tc.after - time.Millisecond)
+			if got := n.checkpoint().Status.Phase; got.Final() {
+				t.Errorf("%s before its time", got)
+			}
+			n.clock.Step(time.Millisecond)
 			await(a, a.woken)
 			check(t, n)
-			if got := n.checkpoint().Status.Message; !strings.Contains(got, tc.want) {
-				t.Errorf("message %q, want %q", got, tc.want)
+			status := n.checkpoint().Status
+			ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+			if status.Phase != tc.phase || ready == nil || ready.Reason != tc.reason || !strings.Contains(status.Message, tc.want) {
+				t.Errorf("%s with %+v, want %s, %s and %q", status.Phase, ready, tc.phase, tc.reason, tc.want)
+			}
+			if diff := cmp.Diff([]string{"CheckpointStarted", tc.whatNow}, n.reasons()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -219,7 +238,7 @@ func TestAPIServerAway(t *testing.T) {
 		want string
 	}{
 		"before Ready was sent": {[]string{"write Dumping", "write Failed"}, "running"},
-		"Ready was sent":        {[]string{"write Ready", "write Failed"}, "frozen"},
+		"Ready was sent":        {[]string{"write Ready", "write Released"}, "frozen"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -242,6 +261,7 @@ func TestAPIServerAway(t *testing.T) {
 }
 
 func TestFence(t *testing.T) {
+	strict := func(_ *v1alpha1.PodCheckpoint, pod *corev1.Pod) { pod.Spec.Containers[0].LivenessProbe = liveness(5, 1, 3) }
 	tests := map[string]struct {
 		mutate func(*v1alpha1.PodCheckpoint, *corev1.Pod)
 		then   func(*node)
@@ -253,6 +273,8 @@ func TestFence(t *testing.T) {
 		"there is time left":        {nil, func(*node) {}, 29 * time.Second, v1alpha1.PhaseReady, "frozen"},
 		"the pod is deleted":        {nil, (*node).deletePod, time.Hour, v1alpha1.PhaseReady, "frozen"},
 		"the kubelet restarted one": {nil, func(n *node) { n.fence.Set("id-app", fence.Gone) }, time.Second, v1alpha1.PhaseReleased, "mixed"},
+		"a liveness probe bounds it": {strict, func(*node) {}, 10 * time.Second, v1alpha1.PhaseReleased, "running"},
+		"it does not yet":            {strict, func(*node) {}, 10*time.Second - 1, v1alpha1.PhaseReady, "frozen"},
 		"no fence is wanted": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) { pc.Spec.Fence = false },
 			func(*node) {}, 0, v1alpha1.PhaseReady, "running"},
 	}
@@ -260,9 +282,6 @@ func TestFence(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t, tc.mutate)
 			a := n.live(0)
-			if tc.mutate != nil {
-				a.Fence = n.fence // Without a fence, a Ready checkpoint is thawed.
-			}
 			a.save()
 			tc.then(n)
 			n.clock.Step(tc.after)

@@ -5,7 +5,8 @@
 //
 // One rule keeps a process from living twice: a frozen pod is thawed only when its PodCheckpoint can't be claimed any more (it is
 // final, without a claim, and that is written; or it is gone while the pod was never deleted), and a claim is only written
-// against Ready. Both go by resourceVersion, so one of them loses.
+// against Ready. Both go by resourceVersion, so one of them loses. A checkpoint without a fence is thawed as soon as it is dumped: it is
+// claimed only when its pod is known to have gone with its node.
 package source
 
 import (
@@ -21,7 +22,6 @@ import (
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -109,6 +109,7 @@ type Reconciler struct {
 // running is an attempt that is under way.
 type running struct {
 	uid, podUID types.UID
+	unfenced    bool
 	cancel      context.CancelCauseFunc
 	done        chan struct{}
 }
@@ -170,6 +171,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 		return r.refuse(ctx, pc, errors.New("the deadline is over"))
 	}
 	if _, held := r.Ledger.Holder(pc.Spec.PodUID); held {
+		r.yield(pc)
 		return r.queue(ctx, pc, whenHeld, "Waiting for another checkpoint of the pod to end")
 	}
 	pod := &corev1.Pod{}
@@ -180,14 +182,14 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("reading pod %q: %w", pc.Spec.PodName, err)
 	}
-	plan, err := planFor(pod, pc)
+	plan, err := planFor(pod, pc, r.Clock.Now())
 	if err != nil {
 		return r.refuse(ctx, pc, err)
 	}
 	// The attempt outlives this call; its context ends with cancel, and at the agent's end with Stop.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	key := client.ObjectKeyFromObject(pc)
-	run := &running{uid: pc.UID, podUID: pod.UID, cancel: cancel, done: make(chan struct{})}
+	run := &running{uid: pc.UID, podUID: pod.UID, unfenced: !pc.Spec.Fence, cancel: cancel, done: make(chan struct{})}
 	if !r.enter(key, run) {
 		cancel(nil)
 		return r.queue(ctx, pc, whenFull, "Waiting for its turn: other pods of the node are being saved")
@@ -259,32 +261,4 @@ func (r *Reconciler) abandon(ctx context.Context, pc *v1alpha1.PodCheckpoint) (c
 		cause = fmt.Errorf("the agent was restarted while %s", phaseOf(pc))
 	}
 	return r.refuse(ctx, pc, cause)
-}
-
-// refuse writes that the checkpoint failed, and then settles it.
-func (r *Reconciler) refuse(ctx context.Context, pc *v1alpha1.PodCheckpoint, why error) (ctrl.Result, error) {
-	if err := r.failed(ctx, pc, why); errors.Is(err, errLost) {
-		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
-	} else if err != nil {
-		return ctrl.Result{}, err
-	}
-	return r.settle(ctx, pc)
-}
-
-// failed writes that the checkpoint failed and tells people. It gives up after failedWrite.
-func (r *Reconciler) failed(ctx context.Context, pc *v1alpha1.PodCheckpoint, why error) error {
-	if phaseOf(pc) == v1alpha1.PhaseFailed {
-		return nil
-	}
-	write, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	timer := r.Clock.AfterFunc(failedWrite, func() { cancel(context.DeadlineExceeded) })
-	defer timer.Stop()
-	if err := r.insist(write, pc, v1alpha1.PhaseFailed, why.Error(), nil); err != nil {
-		return err
-	}
-	log.FromContext(ctx).Info("Checkpoint failed", "reason", why.Error())
-	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeFailed)
-	r.tellFailed(pc, why)
-	return nil
 }

@@ -171,6 +171,8 @@ type agent struct {
 	failOn map[string]error
 	// meanwhile is called during each export.
 	meanwhile func()
+	// dumped is called after each dump.
+	dumped func()
 }
 
 // effect counts one and says what becomes of it.
@@ -283,12 +285,13 @@ func (f mortalFence) Freeze(ctx context.Context, id string) error {
 	return f.a.n.fence.Freeze(ctx, id)
 }
 
-// Thaw fails the test when the checkpoint could still be claimed, or was.
+// Thaw fails the test when the checkpoint could still be claimed, or was. One without a fence can be while its pod lives only by those who
+// know that it does not.
 func (f mortalFence) Thaw(ctx context.Context, id string) error {
 	if err := f.a.effect("thaw"); err != nil {
 		return err
 	}
-	if pc := f.a.n.checkpoint(); pc != nil && f.a.n.fence.Get(id) == fence.Frozen {
+	if pc := f.a.n.checkpoint(); pc != nil && pc.Spec.Fence && f.a.n.fence.Get(id) == fence.Frozen {
 		if !pc.Status.Phase.Final() || pc.Status.Claim != nil {
 			f.a.n.t.Errorf("thawed %q while the checkpoint is %s with claim %v", id, pc.Status.Phase, pc.Status.Claim)
 		}
@@ -309,18 +312,24 @@ func (d dumper) Dump(_ context.Context, _, _ string, c fence.Container) (string,
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.archives[c.Name] = true
+	if d.a.dumped != nil && len(n.archives) == len(ids) {
+		d.a.dumped()
+	}
 	return "/archives/" + c.Name, nil
 }
 
 type exporter struct{ a *agent }
 
-func (e exporter) Export(_ context.Context, p source.Part) (v1alpha1.ContainerCheckpoint, error) {
+func (e exporter) Export(ctx context.Context, p source.Part) (v1alpha1.ContainerCheckpoint, error) {
 	n := e.a.n
 	if err := e.a.effect("export"); err != nil {
 		return v1alpha1.ContainerCheckpoint{}, err
 	}
 	if e.a.meanwhile != nil {
 		e.a.meanwhile()
+		if err := ctx.Err(); err != nil {
+			return v1alpha1.ContainerCheckpoint{}, err
+		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

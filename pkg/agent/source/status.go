@@ -24,7 +24,8 @@ var errLost = errors.New("checkpoint was taken out of the agent's hands")
 // maxMessage is the longest status message that the API takes, in bytes.
 const maxMessage = 1024
 
-// write moves pc to a phase by one status update under its resourceVersion. On success pc is the written object.
+// write moves pc to a phase by one status update under its resourceVersion. On success pc is the written object. What mutate does to the
+// status comes last.
 func (r *Reconciler) write(ctx context.Context, pc *v1alpha1.PodCheckpoint, phase v1alpha1.Phase, message string,
 	mutate func(*v1alpha1.PodCheckpointStatus),
 ) error {
@@ -32,13 +33,13 @@ func (r *Reconciler) write(ctx context.Context, pc *v1alpha1.PodCheckpoint, phas
 	now := metav1.NewMicroTime(r.Clock.Now())
 	next.Status.Phase, next.Status.Message = phase, shorten(message)
 	next.Status.Timings = append(next.Status.Timings, v1alpha1.PhaseTiming{Phase: phase, Time: now})
-	if mutate != nil {
-		mutate(&next.Status)
-	}
 	if condition := readyCondition(phase, next.Status.Message); condition != nil {
 		condition.ObservedGeneration = next.Generation
 		condition.LastTransitionTime = metav1.NewTime(now.Time)
 		meta.SetStatusCondition(&next.Status.Conditions, *condition)
+	}
+	if mutate != nil {
+		mutate(&next.Status)
 	}
 	if err := r.Client.Status().Update(ctx, next); err != nil {
 		return fmt.Errorf("writing phase %s of checkpoint %q: %w", phase, client.ObjectKeyFromObject(pc), err)
