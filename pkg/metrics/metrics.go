@@ -26,6 +26,7 @@ const (
 	SubsystemEviction   = "eviction"
 	SubsystemAgent      = "agent"
 	SubsystemScheduler  = "scheduler"
+	SubsystemRetention  = "retention"
 )
 
 // SecondsBuckets are the upper bounds, in seconds, of every histogram of durations: from a small process on a fast disk (50 ms)

@@ -32,6 +32,9 @@ func everyMetric() {
 	metrics.CountSelfTest(v1alpha1.RestoreMethodImage, true, time.Unix(1000, 0))
 	metrics.CountThaw(metrics.ThawReleased)
 	metrics.CountAgentError(metrics.StepDump)
+	metrics.CountRemovedImages(metrics.RuleAge, 1, 10)
+	metrics.CountRemovedCheckpoint(metrics.RuleAge)
+	metrics.CountRetentionFailure(metrics.RetentionAway)
 }
 
 func gathered(t *testing.T) map[string]*dto.MetricFamily {
@@ -52,10 +55,10 @@ func gathered(t *testing.T) map[string]*dto.MetricFamily {
 func TestNamesAndLabels(t *testing.T) {
 	everyMetric()
 	families := gathered(t)
-	if len(families) != 17 {
-		t.Errorf("%d metrics are registered and used here, want 17: add new ones to everyMetric", len(families))
+	if len(families) != 21 {
+		t.Errorf("%d metrics are registered and used here, want 21: add new ones to everyMetric", len(families))
 	}
-	name := regexp.MustCompile(`^cryopod_(checkpoint|claim|restore|admission|eviction|agent)_[a-z_]+_(seconds|bytes|total|requests)$`)
+	name := regexp.MustCompile(`^cryopod_(checkpoint|claim|restore|admission|eviction|agent|retention)_[a-z_]+_(seconds|bytes|total|requests)$`)
 	forbidden := []string{"pod", "node", "namespace", "name", "uid"}
 	for n, f := range families {
 		if !name.MatchString(n) {
