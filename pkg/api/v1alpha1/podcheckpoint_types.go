@@ -75,6 +75,9 @@ const (
 	// ConditionRestored is True once every container runs from its checkpoint, False with the reason when the pod fell back to
 	// a cold start.
 	ConditionRestored = "Restored"
+	// ConditionImagesRemoved is True once the images of a checkpoint that is over were deleted from the registry. Its reason is the
+	// rule of retention that they fell under.
+	ConditionImagesRemoved = "ImagesRemoved"
 )
 
 // The reasons of ConditionReady that programs go by; all others are for people.

@@ -17,6 +17,12 @@ const (
 	ReasonRestored      = "Restored"
 	ReasonRestoreFailed = "RestoreFailed"
 	ReasonFailed        = "CheckpointFailed"
+
+	// Of retention: on an owner, on a PodCheckpoint, on a namespace, and on the webhook's Deployment.
+	ReasonImagesRemoved    = "CheckpointImagesRemoved"
+	ReasonImagesLeft       = "CheckpointImagesLeft"
+	ReasonInvalidRetention = "InvalidRetention"
+	ReasonRegistryRefuses  = "RegistryRefusesDeletion"
 )
 
 // Recorder takes events. events.EventRecorder of client-go is one; it queues them and never blocks.
