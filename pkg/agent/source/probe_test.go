@@ -26,7 +26,9 @@ func TestProbeBudget(t *testing.T) {
 	tcp := corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{}}
 	grpc := corev1.ProbeHandler{GRPC: &corev1.GRPCAction{}}
 	http := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{}}
-	live := func(p *corev1.Probe) func(*corev1.Container) { return func(c *corev1.Container) { c.LivenessProbe = p } }
+	live := func(p *corev1.Probe) func(*corev1.Container) {
+		return func(c *corev1.Container) { c.LivenessProbe = p }
+	}
 	delayed := func(p *corev1.Probe, seconds int32) *corev1.Probe { p.InitialDelaySeconds = seconds; return p }
 	const none = -1
 	tests := map[string]struct {
@@ -36,16 +38,16 @@ func TestProbeBudget(t *testing.T) {
 		want    time.Duration
 		still   time.Duration
 	}{
-		"no probe":                                     {change: func(*corev1.Container) {}, want: none},
-		"a readiness probe restarts nothing":           {change: func(c *corev1.Container) { c.ReadinessProbe = liveness(1, 1, 1) }, want: none},
-		"the kubelet's defaults":                       {change: live(liveness(10, 1, 3)), want: 21 * time.Second, still: 20 * time.Second},
-		"what the API server would have filled in":     {change: live(probe(http, 0, 0, 0)), want: 21 * time.Second, still: 20 * time.Second},
-		"strict":                                       {change: live(liveness(1, 1, 3)), want: 3 * time.Second, still: 2250 * time.Millisecond},
-		"stricter":                                     {change: live(liveness(1, 1, 1)), want: time.Second, still: 750 * time.Millisecond},
-		"one failure":                                  {change: live(liveness(10, 5, 1)), want: 5 * time.Second, still: 4 * time.Second},
-		"a timeout longer than the period":             {change: live(liveness(1, 5, 3)), want: 15 * time.Second, still: 14 * time.Second},
-		"gRPC":                                         {change: live(probe(grpc, 10, 2, 2)), want: 12 * time.Second, still: 11 * time.Second},
-		"TCP":                                          {change: live(probe(tcp, 10, 2, 2)), want: 12 * time.Second, still: 11 * time.Second},
+		"no probe":                                 {change: func(*corev1.Container) {}, want: none},
+		"a readiness probe restarts nothing":       {change: func(c *corev1.Container) { c.ReadinessProbe = liveness(1, 1, 1) }, want: none},
+		"the kubelet's defaults":                   {change: live(liveness(10, 1, 3)), want: 21 * time.Second, still: 20 * time.Second},
+		"what the API server would have filled in": {change: live(probe(http, 0, 0, 0)), want: 21 * time.Second, still: 20 * time.Second},
+		"strict":                           {change: live(liveness(1, 1, 3)), want: 3 * time.Second, still: 2250 * time.Millisecond},
+		"stricter":                         {change: live(liveness(1, 1, 1)), want: time.Second, still: 750 * time.Millisecond},
+		"one failure":                      {change: live(liveness(10, 5, 1)), want: 5 * time.Second, still: 4 * time.Second},
+		"a timeout longer than the period": {change: live(liveness(1, 5, 3)), want: 15 * time.Second, still: 14 * time.Second},
+		"gRPC":                             {change: live(probe(grpc, 10, 2, 2)), want: 12 * time.Second, still: 11 * time.Second},
+		"TCP":                              {change: live(probe(tcp, 10, 2, 2)), want: 12 * time.Second, still: 11 * time.Second},
 		"exec can't be run in a paused container":      {change: live(probe(exec, 1, 1, 2)), want: none},
 		"exec that may run already, and is enough":     {change: live(probe(exec, 1, 4, 1)), want: 4 * time.Second, still: 3 * time.Second},
 		"it has not begun":                             {change: live(delayed(liveness(10, 1, 1), 30)), ranFor: 20 * time.Second, want: 11 * time.Second, still: 10 * time.Second},

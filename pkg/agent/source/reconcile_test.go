@@ -164,7 +164,9 @@ func TestNotTheLastWord(t *testing.T) {
 }
 
 func TestFrozenForTooLong(t *testing.T) {
-	strict := func(_ *v1alpha1.PodCheckpoint, pod *corev1.Pod) { pod.Spec.Containers[0].LivenessProbe = liveness(5, 1, 3) }
+	strict := func(_ *v1alpha1.PodCheckpoint, pod *corev1.Pod) {
+		pod.Spec.Containers[0].LivenessProbe = liveness(5, 1, 3)
+	}
 	tests := map[string]struct {
 		mutate        func(*v1alpha1.PodCheckpoint, *corev1.Pod)
 		after         time.Duration
@@ -261,7 +263,9 @@ func TestAPIServerAway(t *testing.T) {
 }
 
 func TestFence(t *testing.T) {
-	strict := func(_ *v1alpha1.PodCheckpoint, pod *corev1.Pod) { pod.Spec.Containers[0].LivenessProbe = liveness(5, 1, 3) }
+	strict := func(_ *v1alpha1.PodCheckpoint, pod *corev1.Pod) {
+		pod.Spec.Containers[0].LivenessProbe = liveness(5, 1, 3)
+	}
 	tests := map[string]struct {
 		mutate func(*v1alpha1.PodCheckpoint, *corev1.Pod)
 		then   func(*node)
@@ -269,10 +273,10 @@ func TestFence(t *testing.T) {
 		phase  v1alpha1.Phase
 		state  string
 	}{
-		"nobody deletes the pod":    {nil, func(*node) {}, 30 * time.Second, v1alpha1.PhaseReleased, "running"},
-		"there is time left":        {nil, func(*node) {}, 29 * time.Second, v1alpha1.PhaseReady, "frozen"},
-		"the pod is deleted":        {nil, (*node).deletePod, time.Hour, v1alpha1.PhaseReady, "frozen"},
-		"the kubelet restarted one": {nil, func(n *node) { n.fence.Set("id-app", fence.Gone) }, time.Second, v1alpha1.PhaseReleased, "mixed"},
+		"nobody deletes the pod":     {nil, func(*node) {}, 30 * time.Second, v1alpha1.PhaseReleased, "running"},
+		"there is time left":         {nil, func(*node) {}, 29 * time.Second, v1alpha1.PhaseReady, "frozen"},
+		"the pod is deleted":         {nil, (*node).deletePod, time.Hour, v1alpha1.PhaseReady, "frozen"},
+		"the kubelet restarted one":  {nil, func(n *node) { n.fence.Set("id-app", fence.Gone) }, time.Second, v1alpha1.PhaseReleased, "mixed"},
 		"a liveness probe bounds it": {strict, func(*node) {}, 10 * time.Second, v1alpha1.PhaseReleased, "running"},
 		"it does not yet":            {strict, func(*node) {}, 10*time.Second - 1, v1alpha1.PhaseReady, "frozen"},
 		"no fence is wanted": {func(pc *v1alpha1.PodCheckpoint, _ *corev1.Pod) { pc.Spec.Fence = false },

@@ -158,7 +158,9 @@ func TestYield(t *testing.T) {
 
 // TestFrozenUntil tells others when the pod has to be thawed because of a probe.
 func TestFrozenUntil(t *testing.T) {
-	n := newNode(t, func(_ *v1alpha1.PodCheckpoint, pod *corev1.Pod) { pod.Spec.Containers[0].LivenessProbe = liveness(5, 1, 3) })
+	n := newNode(t, func(_ *v1alpha1.PodCheckpoint, pod *corev1.Pod) {
+		pod.Spec.Containers[0].LivenessProbe = liveness(5, 1, 3)
+	})
 	n.live(0).save()
 	if got := n.checkpoint().Status.FrozenUntil; got == nil || !got.Time.Equal(start.Add(10*time.Second)) {
 		t.Errorf("frozenUntil = %v, want 10 s after the freeze", got)
