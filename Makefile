@@ -68,11 +68,15 @@ cluster-status: ## Show its nodes and how to reach it
 ##@ Numbers
 
 .PHONY: bench
-bench: bench-migrate ## Run all benchmarks; results go to _out/bench
+bench: bench-migrate bench-taint ## Run all benchmarks; results go to _out/bench
 
 .PHONY: bench-migrate
 bench-migrate: ## Time from eviction to the first step on the new node, against a cold restart
 	@go run ./test/e2e/cmd/bench-migrate
+
+.PHONY: bench-taint
+bench-taint: ## What of a node's pods is saved within 30 s of notice, against one pod after the other
+	@go run ./test/e2e/cmd/bench-taint
 
 ##@ Install
 

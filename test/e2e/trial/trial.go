@@ -211,8 +211,16 @@ func (t Trial) Remove(ctx context.Context, r *Result) error {
 	if r.Checkpoint == nil {
 		return nil
 	}
-	for _, n := range t.Bed.Cluster.Nodes() {
-		for _, c := range r.Checkpoint.Status.Containers {
+	return RemoveImages(ctx, t.Bed, r.Checkpoint)
+}
+
+// RemoveImages removes a checkpoint's images from the nodes.
+func RemoveImages(ctx context.Context, b *bed.Bed, checkpoint *v1alpha1.PodCheckpoint) error {
+	for _, n := range b.Cluster.Nodes() {
+		for _, c := range checkpoint.Status.Containers {
+			if c.Image == "" {
+				continue
+			}
 			if out, err := n.Exec(ctx, "ctr", "-n", "k8s.io", "images", "rm", c.ImageTag, c.Image); err != nil {
 				return fmt.Errorf("removing image %q of node %q: %w: %s", c.ImageTag, n.Name(), err, out)
 			}
