@@ -30,6 +30,10 @@ var (
 	// mute is all that runc passes on of CRIU when a restore fails; the cause stays in a log that goes with the container.
 	mute = regexp.MustCompile(`criu failed: type \w+ errno \d+$`)
 
+	// baseAway is containerd's try to pull the base image by itself, which it makes without the pod's secrets and its own settings of
+	// registries: why that failed tells nothing. The kubelet has tried before and says in an event of its own why it could not.
+	baseAway = regexp.MustCompile(`failed to pull checkpoint base image ([^\s@]+)\S*: `)
+
 	spaces = regexp.MustCompile(`\s+`)
 )
 
@@ -37,6 +41,9 @@ var (
 // came through, on one line, at most 300 bytes.
 func Telling(message string) string {
 	text := spaces.ReplaceAllString(strings.ToValidUTF8(message, "?"), " ")
+	if base := baseAway.FindStringSubmatch(text); base != nil {
+		return shorten("the very image of " + base[1] + " that it was saved on is not on the node and can't be pulled")
+	}
 	if all := wrappers.FindAllStringIndex(text, -1); len(all) > 0 {
 		if rest := text[all[len(all)-1][1]:]; strings.TrimSpace(noise.ReplaceAllString(rest, "")) != "" {
 			text = rest

@@ -37,6 +37,12 @@ func TestTelling(t *testing.T) {
 				`"registry.local:5000/checkpoints/shop:cart-1.app": registry.local:5000/checkpoints/shop:cart-1.app: not found`,
 			"registry.local:5000/checkpoints/shop:cart-1.app: not found",
 		},
+		"the base image": {
+			`failed to pull checkpoint base image registry.local:5000/shop/cart@sha256:` + id + `: failed to resolve reference ` +
+				`"registry.local:5000/shop/cart@sha256:` + id + `": failed to do request: Head "https://registry.local:5000/v2/shop/cart/manifests/sha256:` +
+				id + `": http: server gave HTTP response to HTTPS client`,
+			"the very image of registry.local:5000/shop/cart that it was saved on is not on the node and can't be pulled",
+		},
 		"only wrapping": {
 			`rpc error: code = Unknown desc = `,
 			"rpc error: code = Unknown desc =",
