@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
@@ -29,4 +30,43 @@ func Push(ctx context.Context, img v1.Image, ref string) error {
 		return fmt.Errorf("pushing %q: %w", ref, err)
 	}
 	return nil
+}
+
+// Delete removes the manifest of ref, by tag or digest, from a plain HTTP registry: no name of it can be pulled any more.
+func Delete(ctx context.Context, ref string) error {
+	parsed, err := name.ParseReference(ref, name.Insecure)
+	if err != nil {
+		return fmt.Errorf("parsing image name %q: %w", ref, err)
+	}
+	there, err := remote.Head(parsed, remote.WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("finding image %q: %w", ref, err)
+	}
+	if err := remote.Delete(parsed.Context().Digest(there.Digest.String()), remote.WithContext(ctx)); err != nil {
+		return fmt.Errorf("deleting image %q: %w", ref, err)
+	}
+	return nil
+}
+
+// Variant writes a copy of the image at from to a plain HTTP registry under to, with a label that tells them apart: the same files under
+// another digest.
+func Variant(ctx context.Context, from, to, label string) error {
+	source, err := name.ParseReference(from, name.Insecure)
+	if err != nil {
+		return fmt.Errorf("parsing image name %q: %w", from, err)
+	}
+	img, err := remote.Image(source, remote.WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("reading image %q: %w", from, err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return fmt.Errorf("reading the configuration of image %q: %w", from, err)
+	}
+	config = config.DeepCopy()
+	config.Config.Labels = map[string]string{"variant": label}
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		return fmt.Errorf("labelling image %q: %w", from, err)
+	}
+	return Push(ctx, img, to)
 }

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cryopod/cryopod/test/e2e/bed"
+	"github.com/cryopod/cryopod/test/e2e/cluster"
+	"github.com/cryopod/cryopod/test/e2e/install"
+)
+
+// TestCrashAfterRestarts kills a restored process after what keeps it from rewinding, the node's agent or containerd, was away or was
+// restarted: it must begin anew all the same. It disturbs whole nodes, hence no other test runs beside it.
+func TestCrashAfterRestarts(t *testing.T) {
+	s := newScene(t, "restarts", nil, "main")
+	s.create(s.Deployment(s.name, s.Template(s.name, s.Stepper(s.name, "main"))))
+	pod := s.settle()
+	for _, c := range []struct {
+		name string
+		// before and after happen to the target before and after the restore.
+		before, after func(*scene, *cluster.Node)
+	}{
+		{"the agent is restarted", nothing, restartAgent},
+		{"containerd is restarted", nothing, restartRuntime},
+		{"the agent is away during the restore", stopAgent, restartAgent},
+	} {
+		s.t.Log(c.name)
+		target := s.otherNode(pod)
+		c.before(s, target)
+		pod = s.drain(pod)
+		s.checkRestored(pod)
+		s.wait(s.t.Context(), "main", carriedOn(pod.Status.PodIP))
+		c.after(s, target)
+		crashStartsCold(s)
+		var err error
+		if pod, err = testbed.RunningPod(t.Context(), s.Namespace, s.name); err != nil {
+			t.Fatal(err)
+		}
+		s.wait(s.t.Context(), "main", carriedOn(pod.Status.PodIP))
+	}
+}
+
+// otherNode is the one of the first two nodes that the pod is not on.
+func (s *scene) otherNode(pod *corev1.Pod) *cluster.Node {
+	s.t.Helper()
+	for _, n := range testbed.Cluster.Nodes()[:2] {
+		if n.Name() != pod.Spec.NodeName {
+			return n
+		}
+	}
+	s.t.Fatalf("pod %q has no other node to go to", pod.Name)
+	return nil
+}
+
+func nothing(*scene, *cluster.Node) {}
+
+func restartRuntime(s *scene, node *cluster.Node) {
+	ctx, cancel := s.within(time.Minute)
+	defer cancel()
+	if err := node.RestartRuntime(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// stopAgent stops the agent's process in the middle of what it does, without the kubelet noticing at once.
+func stopAgent(s *scene, node *cluster.Node) {
+	ctx, cancel := s.within(10 * time.Second)
+	defer cancel()
+	if _, err := node.Exec(ctx, "pkill", "-STOP", "-x", "agent"); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// restartAgent kills the node's agent and returns when another one works.
+func restartAgent(s *scene, node *cluster.Node) {
+	ctx, cancel := s.within(time.Minute)
+	defer cancel()
+	old, err := agentPod(ctx, node.Name())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := testbed.Kubectl.Run(ctx, "delete", "pod", "-n", old.Namespace, old.Name, "--force", "--grace-period=0"); err != nil {
+		s.t.Fatal(err)
+	}
+	err = bed.Until(ctx, func(ctx context.Context) error {
+		now, err := agentPod(ctx, node.Name(), old.UID)
+		if err != nil {
+			return err
+		}
+		for _, c := range now.Status.Conditions {
+			if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+				return nil
+			}
+		}
+		return fmt.Errorf("the agent %q is not ready", now.Name)
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// agentPod is the node's agent, other than those of the UIDs.
+func agentPod(ctx context.Context, node string, not ...types.UID) (*corev1.Pod, error) {
+	var pods corev1.PodList
+	err := testbed.Client.List(ctx, &pods, client.InNamespace(install.Namespace),
+		client.MatchingLabels{"app.kubernetes.io/name": "cryopod-agent"}, client.MatchingFields{"spec.nodeName": node})
+	if err != nil {
+		return nil, err
+	}
+next:
+	for i := range pods.Items {
+		for _, uid := range not {
+			if pods.Items[i].UID == uid {
+				continue next
+			}
+		}
+		return &pods.Items[i], nil
+	}
+	return nil, fmt.Errorf("node %q has no agent", node)
+}
