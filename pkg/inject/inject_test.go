@@ -4,6 +4,7 @@ package inject_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/inject"
+	"github.com/cryopod/cryopod/pkg/termination"
 )
 
 func podWith(changes ...func(*corev1.Pod)) *corev1.Pod {
@@ -157,13 +159,28 @@ func TestOptInTolerations(t *testing.T) {
 			var want []corev1.Toleration
 			if tc.add {
 				want = []corev1.Toleration{{
-					Key: gke, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To(int64(15)),
+					Key: gke, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To(int64(22)),
 				}}
 			}
 			if diff := cmp.Diff(want, added); diff != "" {
 				t.Errorf("added tolerations (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestOptInTolerationsOfTheList wants one for each taint of the list that is given, for three quarters of its notice, and none for others.
+func TestOptInTolerationsOfTheList(t *testing.T) {
+	list := termination.List{{Key: "example.com/going", Notice: time.Minute}, {Key: "slow", Notice: time.Hour, Voluntary: true}, termination.Cordon()}
+	o := options
+	o.Taints = list
+	got := applyTwice(t, podWith(), func(p *corev1.Pod) *corev1.Pod { return inject.OptIn(p, o) }).Spec.Tolerations
+	want := []corev1.Toleration{
+		{Key: "example.com/going", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To(int64(45))},
+		{Key: "slow", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To(int64(2700))},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("tolerations (-want +got):\n%s", diff)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/termination"
 )
 
 // Options is what OptIn can't see in the pod.
@@ -17,6 +18,8 @@ type Options struct {
 	// Scheduler is whether Cryopod's scheduler runs. Without it the pod keeps its scheduler: it must not wait for one that is
 	// not there.
 	Scheduler bool
+	// Taints are those that announce a node's end; nil is termination.Defaults.
+	Taints termination.List
 }
 
 // Enabled tells whether the pod's owner has opted it in.
@@ -34,7 +37,7 @@ func OptIn(pod *corev1.Pod, o Options) *corev1.Pod {
 	if s := out.Spec.SchedulerName; o.Scheduler && out.Spec.NodeName == "" && (s == "" || s == corev1.DefaultSchedulerName) {
 		out.Spec.SchedulerName = v1alpha1.SchedulerName
 	}
-	addTolerations(out)
+	addTolerations(out, o.Taints)
 	if out.Annotations[v1alpha1.AnnotationInject] == "false" {
 		return out
 	}

@@ -4,37 +4,28 @@ package inject
 
 import (
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/cryopod/cryopod/pkg/termination"
 )
 
-// termination are the taints that announce a node's end, each with the seconds that a pod may stay under it when its effect is
-// NoExecute: long enough for a checkpoint, short enough for the pod to stop before the node does. The clouds give 120 s (AWS) or
-// 30 s (GKE, AKS).
-var termination = []struct {
-	key     string
-	seconds int64
-}{
-	{"aws-node-termination-handler/spot-itn", 90},
-	{"aws-node-termination-handler/scheduled-maintenance", 90},
-	{"aws-node-termination-handler/asg-lifecycle-termination", 90},
-	{"aws-node-termination-handler/rebalance-recommendation", 90},
-	{"cloud.google.com/impending-node-termination", 15},
-	{"karpenter.sh/disrupted", 90},
-	{"karpenter.sh/disruption", 90},
-	{"ToBeDeletedByClusterAutoscaler", 90},
-	{"node.cloudprovider.kubernetes.io/shutdown", 15},
-	{"remediator.kubernetes.azure.com/unschedulable", 15},
-}
-
-func addTolerations(pod *corev1.Pod) {
-	for _, t := range termination {
-		if slices.ContainsFunc(pod.Spec.Tolerations, func(have corev1.Toleration) bool { return covers(have, t.key) }) {
+// addTolerations lets the pod stay under taints that announce a node's end where their effect is NoExecute: for three quarters of the
+// notice, long enough for a checkpoint, short enough for the pod to stop before the node does. What the owner wrote about a taint stays.
+func addTolerations(pod *corev1.Pod, taints termination.List) {
+	if taints == nil {
+		taints = termination.Defaults()
+	}
+	for _, t := range taints {
+		// Nothing adds that taint with NoExecute.
+		if t.Key == corev1.TaintNodeUnschedulable ||
+			slices.ContainsFunc(pod.Spec.Tolerations, func(have corev1.Toleration) bool { return covers(have, t.Key) }) {
 			continue
 		}
-		seconds := t.seconds
+		seconds := int64(t.Notice * 3 / 4 / time.Second)
 		pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{
-			Key: t.key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds,
+			Key: t.Key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds,
 		})
 	}
 }
