@@ -127,28 +127,41 @@ func carriedOn(ip string) func([]recorder.Entry) bool {
 // drain drains the pod's node of that pod and returns its replacement once it runs, on another node.
 func (s *scene) drain(pod *corev1.Pod) *corev1.Pod {
 	s.t.Helper()
+	return s.drainBy(pod, kubectl.Drain{})
+}
+
+// drainBy drains as drain does, with the options of d that say how.
+func (s *scene) drainBy(pod *corev1.Pod, d kubectl.Drain) *corev1.Pod {
+	s.t.Helper()
 	draining.Lock()
 	defer draining.Unlock()
 	ctx, cancel := s.within(drainTimeout + moveTimeout)
 	defer cancel()
 	defer s.uncordon(pod.Spec.NodeName)
-	drained, err := testbed.Kubectl.Drain(ctx, kubectl.Drain{
-		Node: pod.Spec.NodeName, Selector: object.LabelApp + "=" + s.name, Timeout: drainTimeout,
-	})
+	d.Node, d.Selector, d.Timeout = pod.Spec.NodeName, object.LabelApp+"="+s.name, drainTimeout
+	begun := time.Now()
+	drained, err := testbed.Kubectl.Drain(ctx, d)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Logf("%s drained of %s in %.1f s", pod.Spec.NodeName, pod.Name, drained.Ended.Sub(drained.Requested).Seconds())
-	ctx, cancel = s.within(moveTimeout)
-	defer cancel()
-	replacement, err := testbed.RunningPod(ctx, s.Namespace, s.name, pod.UID)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	s.t.Logf("%s drained of %s in %.1f s", pod.Spec.NodeName, pod.Name, drained.Ended.Sub(begun).Seconds())
+	replacement := s.replaced(pod, moveTimeout)
 	if replacement.Spec.NodeName == pod.Spec.NodeName {
 		s.t.Fatalf("pod %q runs on %q, which was drained", replacement.Name, replacement.Spec.NodeName)
 	}
 	return replacement
+}
+
+// replaced returns the pod that took the place of another, once it runs.
+func (s *scene) replaced(before *corev1.Pod, within time.Duration) *corev1.Pod {
+	s.t.Helper()
+	ctx, cancel := s.within(within)
+	defer cancel()
+	after, err := testbed.RunningPod(ctx, s.Namespace, s.name, before.UID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return after
 }
 
 func (s *scene) uncordon(node string) {

@@ -42,7 +42,10 @@ func run(m *testing.M) int {
 		name = "e2e"
 	}
 	var err error
-	testbed, err = bed.Up(ctx, bed.Options{Cluster: name, Debian: true, Progress: os.Stderr})
+	testbed, err = bed.Up(ctx, bed.Options{Cluster: name, Nodes: nodes, Debian: true, Progress: os.Stderr})
+	if err == nil {
+		err = reserveNodes(ctx)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bringing up what the tests run on:", err)
 		takeDown(ctx, name)
