@@ -26,9 +26,9 @@ var ErrNoBus = errors.New("no system bus")
 const (
 	// lookAgain is how often the agent looks, on the node only, whether pods are left while a shutdown waits.
 	lookAgain = 250 * time.Millisecond
-	// reconnect is the pause after the bus went away, noBus after it was not there.
-	reconnect = 2 * time.Second
-	noBus     = time.Minute
+	// firstAgain is the pause before the bus is tried again; it doubles up to lastAgain.
+	firstAgain = 2 * time.Second
+	lastAgain  = time.Minute
 	// longestMargin is kept free at the end of logind's patience for the last pods to be killed; of a short one it is a tenth.
 	longestMargin = 2 * time.Second
 )
@@ -60,7 +60,7 @@ type Watcher struct {
 // Start watches until ctx ends. Where there is no logind it says so once, and looks again now and then.
 func (w *Watcher) Start(ctx context.Context) error {
 	ctx = log.IntoContext(ctx, log.FromContext(ctx).WithName("shutdown"))
-	told := ""
+	told, pause := "", firstAgain
 	for {
 		began := w.Clock.Now()
 		err := w.watch(ctx)
@@ -71,15 +71,15 @@ func (w *Watcher) Start(ctx context.Context) error {
 			log.FromContext(ctx).Info("Can't see shutdowns of the machine coming; pods are saved only by what the cluster tells", "reason", err.Error())
 			told = err.Error()
 		}
-		pause := reconnect
-		if w.Clock.Since(began) < reconnect {
-			pause = noBus
+		if w.Clock.Since(began) >= lastAgain {
+			pause = firstAgain
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-w.Clock.After(pause):
 		}
+		pause = min(2*pause, lastAgain)
 	}
 }
 
@@ -152,17 +152,16 @@ func (s *session) signal(ctx context.Context, begun, open bool) error {
 	return s.hold(ctx)
 }
 
-// hold announces the shutdown and keeps the lock until no pod is left or logind's patience is over.
+// hold announces the shutdown and keeps the lock until no pod is left or logind's patience is over; or the shutdown is called off.
 func (s *session) hold(ctx context.Context) error {
 	began := s.Clock.Now()
-	if left, err := s.Pods(ctx); err == nil && left == 0 {
+	if s.noneLeft(ctx) {
 		log.FromContext(ctx).Info("The machine is being shut down; there is no pod to be saved")
 		s.release()
 		return nil
 	}
 	s.Announce(notice(began, s.delay))
 	log.FromContext(ctx).Info("The machine is being shut down; it waits for its pods to be saved", "longest", s.delay)
-	defer s.release()
 	for s.Clock.Since(began) < s.delay {
 		select {
 		case <-ctx.Done():
@@ -173,13 +172,24 @@ func (s *session) hold(ctx context.Context) error {
 			}
 		case <-s.Clock.After(min(lookAgain, s.delay-s.Clock.Since(began))):
 		}
-		if left, err := s.Pods(ctx); err == nil && left == 0 {
+		if s.noneLeft(ctx) {
 			log.FromContext(ctx).Info("All pods are gone; the machine goes down", "after", s.Clock.Since(began))
+			s.release()
 			return nil
 		}
 	}
 	log.FromContext(ctx).Info("The time is up; the machine goes down with pods that may not be saved")
+	s.release()
 	return nil
+}
+
+// noneLeft is whether no pod is left that may have to be saved. While nobody can tell, there may be.
+func (s *session) noneLeft(ctx context.Context) bool {
+	left, err := s.Pods(ctx)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Counting the pods that a shutdown waits for")
+	}
+	return err == nil && left == 0
 }
 
 func notice(now time.Time, delay time.Duration) *v1alpha1.NodeNotice {

@@ -154,10 +154,11 @@ func effectiveCapabilities(root fs.FS) (uint64, error) {
 
 // hostCommands maps the programs that this machine itself needs to the Debian packages that have them.
 var hostCommands = map[string]string{
-	"ip":      "iproute2",
-	"mount":   "mount",
-	"nsenter": "util-linux",
-	"tar":     "tar",
+	"dbus-daemon": "dbus", // for a test of the agent
+	"ip":          "iproute2",
+	"mount":       "mount",
+	"nsenter":     "util-linux",
+	"tar":         "tar",
 }
 
 // missingPackages lists the Debian packages that this machine still needs, also those of a C compiler if one is needed.
