@@ -5,6 +5,7 @@ package profile
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -51,12 +52,14 @@ type Facts struct {
 	Images []v1alpha1.NodeImage
 	// PushBytesPerSecond is the measured bandwidth; 0 when none was measured.
 	PushBytesPerSecond int64
+	// Notices are what the agent sees coming, at most one of each cause.
+	Notices map[v1alpha1.NoticeCause]v1alpha1.NodeNotice
 }
 
 // Profile collects facts from the parts of the agent. Its methods may be called concurrently.
 type Profile struct {
-	// Changed is called after each Update, never with the lock held; nil means nobody is told.
-	Changed func()
+	// Changed is called after each Update, Urgent after each Announce, never with the lock held; nil means nobody is told.
+	Changed, Urgent func()
 
 	mu    sync.Mutex
 	facts Facts
@@ -69,6 +72,23 @@ func (p *Profile) Update(change func(*Facts)) {
 	p.mu.Unlock()
 	if p.Changed != nil {
 		p.Changed()
+	}
+}
+
+// Announce puts up the notice of a cause in place of the one before; nil takes it down.
+func (p *Profile) Announce(cause v1alpha1.NoticeCause, notice *v1alpha1.NodeNotice) {
+	p.mu.Lock()
+	notices := maps.Clone(p.facts.Notices)
+	if notices == nil {
+		notices = map[v1alpha1.NoticeCause]v1alpha1.NodeNotice{}
+	}
+	if delete(notices, cause); notice != nil {
+		notices[cause] = *notice.DeepCopy()
+	}
+	p.facts.Notices = notices
+	p.mu.Unlock()
+	if p.Urgent != nil {
+		p.Urgent()
 	}
 }
 
@@ -95,6 +115,7 @@ func StatusOf(f Facts, before v1alpha1.NodeProfileStatus, now time.Time) v1alpha
 		Arch: f.Node.Arch, CPUFeatures: slices.Clone(f.Node.CPUFeatures), Kernel: f.Node.Kernel, CgroupVersion: f.Node.CgroupVersion,
 		Runtime: f.Runtime, CRIUVersion: f.CRIUVersion, CRIUConfig: f.CRIUConfig,
 		Images: pick(f.Images), PushBytesPerSecond: f.PushBytesPerSecond, PullBytesPerSecond: before.PullBytesPerSecond,
+		Notice: noticeOf(f),
 	}
 	if f.Images == nil {
 		s.Images = before.Images
@@ -124,6 +145,19 @@ func StatusOf(f Facts, before v1alpha1.NodeProfileStatus, now time.Time) v1alpha
 		meta.SetStatusCondition(&s.Conditions, c)
 	}
 	return s
+}
+
+// noticeOf is the notice to publish: the end of the node before the end of a pod. What a former life announced is over.
+func noticeOf(f Facts) *v1alpha1.NodeNotice {
+	for _, cause := range []v1alpha1.NoticeCause{v1alpha1.NoticeShutdown, v1alpha1.NoticeMemoryPressure} {
+		if n, up := f.Notices[cause]; up {
+			// As the API keeps it: a finer one would differ from what was read back.
+			n.Since.Time, n.Deadline.Time = n.Since.Truncate(time.Microsecond), n.Deadline.Truncate(time.Microsecond)
+			n.Message = cut(n.Message)
+			return &n
+		}
+	}
+	return nil
 }
 
 func canCheckpoint(f Facts) metav1.Condition {

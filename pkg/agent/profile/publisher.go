@@ -38,18 +38,23 @@ type Publisher struct {
 	// Clock is the time.
 	Clock clock.Clock
 
-	nudge chan struct{}
+	nudge, hurry chan struct{}
 }
 
-// NewPublisher returns a publisher that is told of changes by Changed.
+// NewPublisher returns a publisher that is told of changes by Changed and Urgent.
 func NewPublisher(node string, c client.Client, facts func() Facts, now clock.Clock) *Publisher {
-	return &Publisher{Node: node, Client: c, Facts: facts, Clock: now, nudge: make(chan struct{}, 1)}
+	return &Publisher{Node: node, Client: c, Facts: facts, Clock: now, nudge: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
 }
 
 // Changed tells that facts, or the object, may have changed. It never blocks.
-func (p *Publisher) Changed() {
+func (p *Publisher) Changed() { poke(p.nudge) }
+
+// Urgent tells that facts have changed that can't wait for others. It never blocks.
+func (p *Publisher) Urgent() { poke(p.hurry) }
+
+func poke(c chan<- struct{}) {
 	select {
-	case p.nudge <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -67,10 +72,12 @@ func (p *Publisher) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-retry:
+		case <-p.hurry:
 		case <-p.nudge:
 			select {
 			case <-ctx.Done():
 				return nil
+			case <-p.hurry:
 			case <-p.Clock.After(settle):
 			}
 		}
