@@ -31,6 +31,8 @@ const (
 	OutcomeFailed   Outcome = "failed"
 	OutcomeReleased Outcome = "released"
 	OutcomeExpired  Outcome = "expired"
+	// OutcomeSourceLost: the pod went with its node, and the checkpoint, made on a schedule, may be claimed.
+	OutcomeSourceLost Outcome = "source_lost"
 )
 
 // CountCheckpoint counts that a PodCheckpoint made for reason reached an outcome. Called by whoever wrote it.

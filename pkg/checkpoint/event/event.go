@@ -18,6 +18,11 @@ const (
 	ReasonRestoreFailed = "RestoreFailed"
 	ReasonFailed        = "CheckpointFailed"
 
+	// Of checkpoints on a schedule: their pod went with its node, or a replacement starts cold although there is one.
+	ReasonSourceLost = "SourceLost"
+	ReasonNotOffered = "CheckpointNotUsed"
+	ReasonHandedOver = "EvictionHandedOver"
+
 	// Of retention: on an owner, on a PodCheckpoint, on a namespace, and on the webhook's Deployment.
 	ReasonImagesRemoved    = "CheckpointImagesRemoved"
 	ReasonImagesLeft       = "CheckpointImagesLeft"
