@@ -100,22 +100,23 @@ func (p *Pusher) Tags(ctx context.Context, repository string) ([]string, error) 
 	return tags, nil
 }
 
-// Repositories lists the repositories directly below a prefix (registry/path), without the prefix. A registry that does not tell is
+// Repositories lists the repositories directly below a prefix (registry or registry/path), without the prefix. A registry that does not tell is
 // ErrListUnsupported. When there are more than p.Lists allow, those that were read are returned together with ErrTooMany.
 func (p *Pusher) Repositories(ctx context.Context, prefix string) ([]string, error) {
-	repo, err := name.NewRepository(prefix, append(p.nameOptions(prefix), name.StrictValidation)...)
+	host, path, _ := strings.Cut(prefix, "/")
+	registry, err := name.NewRegistry(host, append(p.nameOptions(prefix), name.StrictValidation)...)
 	if err != nil {
-		return nil, fmt.Errorf("parsing repository %q: %w", prefix, err)
+		return nil, fmt.Errorf("parsing registry %q: %w", prefix, err)
 	}
 	limits := p.Lists.orDefault()
 	ctx, cancel := context.WithTimeout(ctx, limits.Timeout)
 	defer cancel()
 	puller, err := remote.NewPuller(p.boundedOptions(ctx, limits)...)
 	if err != nil {
-		return nil, fmt.Errorf("listing the repositories of %q: %w", repo.RegistryStr(), err)
+		return nil, fmt.Errorf("listing the repositories of %q: %w", host, err)
 	}
 	var all []string
-	lister, err := puller.Catalogger(ctx, repo.Registry)
+	lister, err := puller.Catalogger(ctx, registry)
 	if err == nil {
 		all, err = limits.collect(lister.HasNext, func() ([]string, error) {
 			page, err := lister.Next(ctx)
@@ -130,16 +131,25 @@ func (p *Pusher) Repositories(ctx context.Context, prefix string) ([]string, err
 		isStatus(err, http.StatusUnauthorized), isStatus(err, http.StatusForbidden):
 		err = fmt.Errorf("%w: %w", ErrListUnsupported, err)
 	}
-	below := all[:0]
+	names := below(all, path)
+	if err != nil {
+		return names, fmt.Errorf("listing the repositories of %q: %w", host, err)
+	}
+	return names, nil
+}
+
+// below are the last parts of the names that lie directly below the path.
+func below(all []string, path string) []string {
+	if path != "" {
+		path += "/"
+	}
+	var names []string
 	for _, one := range all {
-		if rest, ok := strings.CutPrefix(one, repo.RepositoryStr()+"/"); ok && rest != "" && !strings.Contains(rest, "/") {
-			below = append(below, rest)
+		if rest, ok := strings.CutPrefix(one, path); ok && rest != "" && !strings.Contains(rest, "/") {
+			names = append(names, rest)
 		}
 	}
-	if err != nil {
-		return below, fmt.Errorf("listing the repositories of %q: %w", repo.RegistryStr(), err)
-	}
-	return below, nil
+	return names
 }
 
 // Inspect reads the manifest of an image, by tag or by digest. One that is not there is nil.

@@ -69,6 +69,10 @@ func TestLists(t *testing.T) {
 	if diff := cmp.Diff([]string{"bank", "shop"}, repos, cmpopts.SortSlices(strings.Compare)); err != nil || diff != "" {
 		t.Errorf("Repositories: %v (-want +got):\n%s", err, diff)
 	}
+	repos, err = p.Repositories(t.Context(), reg.host)
+	if diff := cmp.Diff([]string{"x"}, repos); err != nil || diff != "" {
+		t.Errorf("Repositories of the whole registry: %v (-want +got):\n%s", err, diff)
+	}
 	got, err := p.Inspect(t.Context(), reg.host+"/x/shop:cart-1.app")
 	want := &image.Stored{
 		Digest: pushed.Digest[strings.IndexByte(pushed.Digest, '@')+1:], Bytes: pushed.PushedBytes, Created: archivetest.Time.UTC(),
