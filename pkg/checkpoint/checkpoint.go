@@ -16,6 +16,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/checkpoint/expiry"
 	"github.com/cryopod/cryopod/pkg/checkpoint/index"
 	"github.com/cryopod/cryopod/pkg/checkpoint/restore"
+	"github.com/cryopod/cryopod/pkg/checkpoint/retention"
 )
 
 const (
@@ -26,22 +27,19 @@ const (
 	// DefaultReadyFor is how long a checkpoint waits for a pod to claim it. A controller replaces its pod within seconds, or minutes where
 	// a quota or a webhook is in its way; who starts from a memory much older than that is not expected.
 	DefaultReadyFor = 10 * time.Minute
-
-	// DefaultKeepFinished is how long a PodCheckpoint that is over stays for people to read.
-	DefaultKeepFinished = time.Hour
 )
 
-// Options are the ages that the controllers act at. All of them have to be positive.
+// Options are the bounds that the controllers act at. The ages have to be positive.
 type Options struct {
 	// UnboundAfter is how old a claim without a pod gets before its checkpoint is given back.
 	UnboundAfter time.Duration
 	// ReadyFor is how long a checkpoint waits for a pod to claim it.
 	ReadyFor time.Duration
-	// KeepFinished is how long a PodCheckpoint that is over stays.
-	KeepFinished time.Duration
+	// Retention bounds what is kept of checkpoints that are over.
+	Retention retention.Options
 }
 
-// Register adds the indexes and the controllers to the manager. Its cache needs all PodCheckpoints, and the pods with
+// Register adds the indexes and the controllers to the manager. Its cache needs all PodCheckpoints, all namespaces, and the pods with
 // v1alpha1.LabelEnabled.
 func Register(ctx context.Context, mgr ctrl.Manager, events event.Recorder, o Options) error {
 	if err := index.Add(ctx, mgr.GetFieldIndexer()); err != nil {
@@ -52,7 +50,8 @@ func Register(ctx context.Context, mgr ctrl.Manager, events event.Recorder, o Op
 		&claim.Reconciler{Client: c, Live: live, Events: events, Clock: clk, UnboundAfter: o.UnboundAfter},
 		&restore.Reconciler{Client: c, Live: live, Events: events, Clock: clk},
 		&expiry.Reconciler{Client: c, Live: live, Events: events, Clock: clk,
-			Limits: expiry.Limits{ReadyFor: o.ReadyFor, KeepFinished: o.KeepFinished}},
+			Limits: expiry.Limits{ReadyFor: o.ReadyFor}},
+		&retention.Parts{Events: events, Clock: clk, Options: o.Retention},
 	}
 	for _, one := range controllers {
 		if err := one.Register(mgr); err != nil {

@@ -101,6 +101,7 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (manager.Ma
 	if err := addAdmission(ctx, mgr, o); err != nil {
 		return nil, err
 	}
+	o.Checkpoint.Retention.Namespace = o.Namespace
 	if err := checkpoint.Register(ctx, mgr, mgr.GetEventRecorder(name), o.Checkpoint); err != nil {
 		return nil, err
 	}

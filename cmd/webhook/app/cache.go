@@ -13,6 +13,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -39,8 +40,8 @@ func newScheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
-// cacheOptions keep in memory, and watch, only what is looked up often: all PodCheckpoints, the pods that were opted in, and three
-// objects by name. The rest is read from the API server when it is needed; reading it from the cache by mistake is an error.
+// cacheOptions keep in memory, and watch, only what is looked up often: all PodCheckpoints, the pods that were opted in, what namespaces say
+// about retention, and three objects by name. The rest is read from the API server when it is needed; reading it from the cache by mistake is an error.
 func cacheOptions(o Options) cache.Options {
 	named := func(name string) cache.ByObject {
 		return cache.ByObject{
@@ -51,6 +52,7 @@ func cacheOptions(o Options) cache.Options {
 		ReaderFailOnMissingInformer: true,
 		DefaultTransform:            cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Namespace{}:     {Transform: stripNamespace},
 			&corev1.Pod{}:           {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelEnabled: "true"})},
 			&corev1.Secret{}:        named(o.CertSecret),
 			&coordinationv1.Lease{}: named(o.SchedulerLease),
@@ -59,6 +61,21 @@ func cacheOptions(o Options) cache.Options {
 			},
 		},
 	}
+}
+
+// stripNamespace leaves of a namespace its name and UID, and what it says about retention.
+func stripNamespace(obj any) (any, error) {
+	ns, ok := obj.(*corev1.Namespace)
+	if !ok {
+		return obj, nil
+	}
+	kept := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns.Name, UID: ns.UID, ResourceVersion: ns.ResourceVersion}}
+	for _, key := range []string{v1alpha1.AnnotationRetentionCount, v1alpha1.AnnotationRetentionAge, v1alpha1.AnnotationRetentionBytes} {
+		if value, ok := ns.Annotations[key]; ok {
+			metav1.SetMetaDataAnnotation(&kept.ObjectMeta, key, value)
+		}
+	}
+	return kept, nil
 }
 
 // watchLease has the cache keep the scheduler's Lease from the start.

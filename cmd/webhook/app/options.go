@@ -126,8 +126,7 @@ func (o *Options) addBehaviour(flags *pflag.FlagSet) {
 			"or a second pod might be given the same checkpoint")
 	flags.DurationVar(&o.Checkpoint.ReadyFor, "ready-for", checkpoint.DefaultReadyFor,
 		"how long a Ready checkpoint waits for a pod to claim it, before it expires")
-	flags.DurationVar(&o.Checkpoint.KeepFinished, "keep-finished", checkpoint.DefaultKeepFinished,
-		"how long a PodCheckpoint that is over stays for people to read")
+	addRetention(flags, &o.Checkpoint.Retention)
 }
 
 type flagValue struct{ flag, value string }
@@ -203,7 +202,5 @@ func (o *Options) validateBehaviour(wrong func(flag, format string, args ...any)
 	if o.Checkpoint.ReadyFor <= 0 {
 		wrong("ready-for", "%s is not positive", o.Checkpoint.ReadyFor)
 	}
-	if o.Checkpoint.KeepFinished <= 0 {
-		wrong("keep-finished", "%s is not positive", o.Checkpoint.KeepFinished)
-	}
+	validateRetention(wrong, &o.Checkpoint.Retention)
 }

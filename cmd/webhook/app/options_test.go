@@ -30,7 +30,7 @@ func defaults(change ...func(*app.Options)) app.Options {
 		CertMode: app.CertRotate, CertDir: "/etc/cryopod/tls", CertSecret: "cryopod-webhook-tls", Configuration: "cryopod",
 		CertLifetime: 90 * 24 * time.Hour, SchedulerLease: "cryopod-scheduler",
 		Admission:  admission.Options{Hold: 20 * time.Second, MaxHolds: 64, PickupTimeout: 10 * time.Second, MaxAttempts: 3},
-		Checkpoint: checkpoint.Options{UnboundAfter: 75 * time.Second, ReadyFor: 10 * time.Minute, KeepFinished: time.Hour},
+		Checkpoint: checkpoint.Options{UnboundAfter: 75 * time.Second, ReadyFor: 10 * time.Minute, Retention: keptByDefault},
 		LogLevel:   "info", LogFormat: "json",
 	}
 	for _, f := range change {
@@ -61,11 +61,12 @@ func TestParse(t *testing.T) {
 			}),
 		},
 		"bounds": {
-			args: "--hold=25s --max-holds=1 --pickup-timeout=1s --max-attempts=1 --unbound-after=61s --ready-for=1s --keep-finished=1s " +
+			args: "--hold=25s --max-holds=1 --pickup-timeout=1s --max-attempts=1 --unbound-after=61s --ready-for=1s --retention-age=1s " +
 				"--webhook-port=1 --metrics-address=0 --cert-lifetime=24h --log-level=debug --log-format=text",
 			want: defaults(func(o *app.Options) {
 				o.Admission = admission.Options{Hold: 25 * time.Second, MaxHolds: 1, PickupTimeout: time.Second, MaxAttempts: 1}
-				o.Checkpoint = checkpoint.Options{UnboundAfter: 61 * time.Second, ReadyFor: time.Second, KeepFinished: time.Second}
+				o.Checkpoint = checkpoint.Options{UnboundAfter: 61 * time.Second, ReadyFor: time.Second, Retention: keptByDefault}
+				o.Checkpoint.Retention.Policy.Age = time.Second
 				o.WebhookPort, o.MetricsAddress, o.CertLifetime = 1, "0", 24*time.Hour
 				o.LogLevel, o.LogFormat = "debug", "text"
 			}),
@@ -95,7 +96,6 @@ func TestParseRefuses(t *testing.T) {
 		"--pickup-timeout=0s":                {"--pickup-timeout: 0s is not positive"},
 		"--unbound-after=1m":                 {"--unbound-after: 1m0s is not longer than 1m0s"},
 		"--ready-for=-1s":                    {"--ready-for: -1s is not positive"},
-		"--keep-finished=0s":                 {"--keep-finished: 0s is not positive"},
 		"--cert-mode=magic":                  {`--cert-mode: "magic" is none of rotate, files`},
 		"--cert-mode=files --cert-dir=":      {"--cert-dir: must not be empty"},
 		"--cert-secret=":                     {"--cert-secret: must not be empty"},

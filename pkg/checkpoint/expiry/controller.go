@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package expiry ends checkpoints that are of no more use: past their deadline, without the pod that they save, or waiting too
-// long for a pod to claim them. It deletes those that are over after a time.
+// long for a pod to claim them. What is over is removed by package retention.
 //
 // A PodCheckpoint of a controller that was deleted needs no care: it is owned by it, and Kubernetes collects it.
 package expiry
@@ -106,14 +106,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		}
 		step.After = min(step.After, lookForReplacement)
 	}
-	switch {
-	case step.Delete:
-		return reconcile.Result{}, r.remove(ctx, pc)
-	case step.Status != nil:
-		return reconcile.Result{}, r.write(ctx, pc, source, step)
-	default:
+	if step.Status == nil {
 		return reconcile.Result{RequeueAfter: step.After}, nil
 	}
+	return reconcile.Result{}, r.write(ctx, pc, source, step)
 }
 
 // source is the pod that the PodCheckpoint saves, nil when it exists no more.
@@ -161,16 +157,6 @@ func (r *Reconciler) write(ctx context.Context, pc *v1alpha1.PodCheckpoint, sour
 	metrics.CountCheckpoint(pc.Spec.Reason, step.Outcome)
 	if step.Event.Reason != "" {
 		event.Publish(r.Events, step.Event, next, source)
-	}
-	return nil
-}
-
-// remove deletes the very version that the step was decided on.
-func (r *Reconciler) remove(ctx context.Context, pc *v1alpha1.PodCheckpoint) error {
-	uid, version := pc.UID, pc.ResourceVersion
-	err := r.Client.Delete(ctx, pc, client.Preconditions{UID: &uid, ResourceVersion: &version})
-	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("deleting PodCheckpoint %q: %w", pc.Name, err)
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -47,10 +46,9 @@ func named(pc *v1alpha1.PodCheckpoint) {
 // TestReconcile runs the controller with a cache that has only opted-in pods, and an API server that has all.
 func TestReconcile(t *testing.T) {
 	type outcome struct {
-		Phase   v1alpha1.Phase
-		Deleted bool
-		After   time.Duration
-		Events  []string
+		Phase  v1alpha1.Phase
+		After  time.Duration
+		Events []string
 	}
 	gone := `Pod "cart-old" was gone before its checkpoint was ready; its replacement starts cold`
 	for name, tc := range map[string]struct {
@@ -105,10 +103,6 @@ func TestReconcile(t *testing.T) {
 			pc: checkpoint(v1alpha1.PhaseReady), age: 2 * time.Hour,
 			want: outcome{Phase: v1alpha1.PhaseExpired},
 		},
-		"is deleted": {
-			pc: checkpoint(v1alpha1.PhaseRestored), age: 2 * time.Hour,
-			want: outcome{Deleted: true},
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, events := context.Background(), &eventfake.Recorder{}
@@ -123,11 +117,10 @@ func TestReconcile(t *testing.T) {
 				t.Fatalf("Reconcile: %v", err)
 			}
 			pc := &v1alpha1.PodCheckpoint{}
-			err = c.Get(ctx, key, pc)
-			if client.IgnoreNotFound(err) != nil {
+			if err := c.Get(ctx, key, pc); err != nil {
 				t.Fatal(err)
 			}
-			got := outcome{Phase: pc.Status.Phase, Deleted: apierrors.IsNotFound(err), After: result.RequeueAfter, Events: events.Lines()}
+			got := outcome{Phase: pc.Status.Phase, After: result.RequeueAfter, Events: events.Lines()}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("outcome (-want +got):\n%s", diff)
 			}

@@ -20,8 +20,6 @@ type Limits struct {
 	// ReadyFor is how long a checkpoint waits for a pod to claim it. An attempt without a deadline gets as long, and what it may freeze
 	// the pod for.
 	ReadyFor time.Duration
-	// KeepFinished is how long a PodCheckpoint stays, for people to read, after its last change of phase.
-	KeepFinished time.Duration
 }
 
 // Step is what is to be done about a PodCheckpoint because of its age. Its zero value is nothing.
@@ -32,8 +30,6 @@ type Step struct {
 	Outcome metrics.Outcome
 	// Event is published after the write, unless its Reason is empty.
 	Event event.Event
-	// Delete is whether the object is to be deleted.
-	Delete bool
 	// After is when to look again; 0 is when something changes.
 	After time.Duration
 }
@@ -50,8 +46,6 @@ func Next(pc *v1alpha1.PodCheckpoint, sourceGone bool, now time.Time, limits Lim
 			ready = pc.CreationTimestamp.Time
 		}
 		return at(ready.Add(limits.ReadyFor), now, func() Step { return expire(pc, now, limits) })
-	case phase.Final():
-		return at(lastChange(pc).Add(limits.KeepFinished), now, func() Step { return Step{Delete: true} })
 	}
 	return Step{}
 }
@@ -122,13 +116,6 @@ func expire(pc *v1alpha1.PodCheckpoint, now time.Time, limits Limits) Step {
 	status := pc.Status.DeepCopy()
 	status.Enter(v1alpha1.PhaseExpired, fmt.Sprintf("No pod claimed the checkpoint for %s", limits.ReadyFor), now)
 	return Step{Status: status, Outcome: metrics.OutcomeExpired}
-}
-
-func lastChange(pc *v1alpha1.PodCheckpoint) time.Time {
-	if n := len(pc.Status.Timings); n > 0 {
-		return pc.Status.Timings[n-1].Time.Time
-	}
-	return pc.CreationTimestamp.Time
 }
 
 func phaseOf(pc *v1alpha1.PodCheckpoint) v1alpha1.Phase {

@@ -16,7 +16,7 @@ import (
 
 var (
 	start  = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	limits = expiry.Limits{ReadyFor: time.Hour, KeepFinished: 30 * time.Minute}
+	limits = expiry.Limits{ReadyFor: time.Hour}
 )
 
 // checkpoint is a PodCheckpoint made at start that entered the phase a minute later. Its deadline is two minutes after start.
@@ -45,7 +45,6 @@ func TestNext(t *testing.T) {
 		Message string
 		Outcome metrics.Outcome
 		Event   string
-		Delete  bool
 		After   time.Duration
 	}
 	late := outcome{
@@ -88,20 +87,15 @@ func TestNext(t *testing.T) {
 			want: outcome{Phase: v1alpha1.PhaseExpired, Outcome: metrics.OutcomeExpired, Message: "No pod claimed the checkpoint for 1h0m0s"},
 		},
 		"claimed, for ages": {pc: checkpoint(v1alpha1.PhaseClaimed), age: 100 * time.Hour},
-		"restored":          {pc: checkpoint(v1alpha1.PhaseRestored), age: time.Minute, want: outcome{After: 30 * time.Minute}},
-		"restored, read":    {pc: checkpoint(v1alpha1.PhaseRestored), age: 31 * time.Minute, want: outcome{Delete: true}},
-		"failed, read":      {pc: checkpoint(v1alpha1.PhaseFailed), age: 31 * time.Minute, want: outcome{Delete: true}},
-		"released, read":    {pc: checkpoint(v1alpha1.PhaseReleased), age: 31 * time.Minute, want: outcome{Delete: true}},
-		"expired, read":     {pc: checkpoint(v1alpha1.PhaseExpired), age: 31 * time.Minute, want: outcome{Delete: true}},
-		"failed without times": {
-			pc: checkpoint(v1alpha1.PhaseFailed, func(pc *v1alpha1.PodCheckpoint) { pc.Status.Timings = nil }), age: 30 * time.Minute,
-			want: outcome{Delete: true},
-		},
+		"restored":          {pc: checkpoint(v1alpha1.PhaseRestored), age: 100 * time.Hour},
+		"failed":            {pc: checkpoint(v1alpha1.PhaseFailed), gone: true, age: 100 * time.Hour},
+		"released":          {pc: checkpoint(v1alpha1.PhaseReleased), age: 100 * time.Hour},
+		"expired":           {pc: checkpoint(v1alpha1.PhaseExpired), age: 100 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := tc.pc.DeepCopy()
 			step := expiry.Next(tc.pc, tc.gone, start.Add(tc.age), limits)
-			got := outcome{Outcome: step.Outcome, Event: step.Event.Reason, Delete: step.Delete, After: step.After}
+			got := outcome{Outcome: step.Outcome, Event: step.Event.Reason, After: step.After}
 			if step.Status != nil {
 				got.Phase, got.Message = step.Status.Phase, step.Status.Message
 			}
