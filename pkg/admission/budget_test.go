@@ -73,7 +73,7 @@ func TestDecideBudgets(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			d := admission.Decide(admission.Case{
+			d := admission.Decide(admission.Case{Trigger: v1alpha1.TriggerEviction,
 				Pod: running(tc.pod), Profile: canCheckpoint(), Budgets: tc.budgets, Now: now, MaxAttempts: 3,
 			})
 			if got := d.Outcome == metrics.EvictionBudget; got != tc.refused {
@@ -139,7 +139,7 @@ func TestDecideNotCheckpointable(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			d := admission.Decide(admission.Case{Pod: running(tc.pod), Profile: tc.profile, Now: now, MaxAttempts: 3})
+			d := admission.Decide(admission.Case{Trigger: v1alpha1.TriggerEviction, Pod: running(tc.pod), Profile: tc.profile, Now: now, MaxAttempts: 3})
 			if d.Why != tc.why || (tc.why != "") != (d.Action == admission.Allow) {
 				t.Errorf("Decide = %s, %q, want %q", d.Action, d.Why, tc.why)
 			}

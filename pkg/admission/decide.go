@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -19,22 +20,29 @@ import (
 	"github.com/cryopod/cryopod/pkg/wish"
 )
 
-// newCampaign is how long after the deadline of its last checkpoint an eviction of a pod counts as a new one. Until then it is the
-// old one, tried again, and its time is up.
+// newCampaign is how long after the deadline of its last checkpoint a request that a pod go counts as a new one. Until then it is
+// the old one, tried again, and its time is up.
 const newCampaign = time.Minute
 
-// fenceMargin is what has to be left of a fence for an eviction to be let through: time for the API server to delete the pod before its
+// fenceMargin is what has to be left of a fence for the pod to be let go: time for the API server to delete the pod before its
 // agent thaws it, and as much for clocks that differ, for Ready is written by the node's.
 const fenceMargin = 2 * time.Second
 
-// Action is what to do about an eviction.
+// retryPause is what v1alpha1.OnFailureBlock leaves between a failure and the next attempt, times the attempts so far; maxRetryPause
+// bounds it.
+const (
+	retryPause    = 5 * time.Second
+	maxRetryPause = time.Minute
+)
+
+// Action is what to do about a request that a pod go.
 type Action string
 
 // The actions. After the first three the request is answered.
 const (
-	// Allow lets the eviction through as it came.
+	// Allow lets the request through as it came.
 	Allow Action = "Allow"
-	// AllowSaved lets it through with the pod's UID as precondition and a grace period of 1 s.
+	// AllowSaved lets the pod go, with its UID as precondition and a grace period of 1 s.
 	AllowSaved Action = "AllowSaved"
 	// PutOff denies it with 429: the client comes again.
 	PutOff Action = "PutOff"
@@ -46,11 +54,17 @@ const (
 	Wait Action = "Wait"
 )
 
-// Case is everything that the answer to an eviction depends on.
+// Case is everything that the answer to a request that a pod go depends on, in whatever form it came.
 type Case struct {
 	// Pod is the pod as the API server has it.
 	Pod *corev1.Pod
-	// Delete are the eviction's deleteOptions, nil when it has none.
+	// Trigger is the way in which the pod is to go.
+	Trigger v1alpha1.Trigger
+	// Removal is who ends the pod if the client does not come again: v1alpha1.RemovalNone for nobody.
+	Removal v1alpha1.Removal
+	// Limit is when the pod goes in any case, its node with it; zero where no such time is known.
+	Limit time.Time
+	// Delete are the request's deleteOptions, nil when it has none.
 	Delete *metav1.DeleteOptions
 	// DryRun is whether the request itself is a dry run.
 	DryRun bool
@@ -58,7 +72,7 @@ type Case struct {
 	Checkpoints []*v1alpha1.PodCheckpoint
 	// Profile is that of the pod's node, nil when there is none.
 	Profile *v1alpha1.NodeProfile
-	// Budgets are the PodDisruptionBudgets of the namespace.
+	// Budgets are the PodDisruptionBudgets of the namespace that the request has to respect.
 	Budgets []policyv1.PodDisruptionBudget
 	// Rivals is how many other pods of the same owner are frozen, or about to be, to be evicted.
 	Rivals int
@@ -71,12 +85,12 @@ type Case struct {
 	MaxAttempts   int
 }
 
-// Decision is what to do next about an eviction.
+// Decision is what to do next about a request that a pod go.
 type Decision struct {
 	Action Action
 	// Outcome is how the answer is counted; empty where the action gives none.
 	Outcome metrics.EvictionDecision
-	// Why is a clause for people. An eviction allowed without a checkpoint has one wherever the owner expected a checkpoint.
+	// Why is a clause for people. A request allowed without a checkpoint has one wherever the owner expected a checkpoint.
 	Why string
 	// Attempt and Deadline are those of the PodCheckpoint to make.
 	Attempt  int
@@ -87,7 +101,7 @@ type Decision struct {
 	Until time.Time
 }
 
-// Decide says what to do next about an eviction.
+// Decide says what to do next about a request that a pod go.
 func Decide(c Case) Decision {
 	switch {
 	case c.DryRun || c.Delete != nil && len(c.Delete.DryRun) > 0:
@@ -96,19 +110,24 @@ func Decide(c Case) Decision {
 		return Decision{Action: Allow, Outcome: metrics.EvictionUntouched}
 	}
 	cur := current(c.Checkpoints, c.Now)
-	if cur == nil {
-		return begin(c, c.Now.Add(wish.Deadline(c.Pod)))
+	if !wanted(c, cur) {
+		return Decision{Action: Allow, Outcome: metrics.EvictionUntouched}
 	}
-	limit := deadlineOf(cur)
+	if cur == nil {
+		return begin(c, c.limit(c.Now.Add(wish.Deadline(c.Pod))))
+	}
+	limit := c.limit(deadlineOf(cur))
 	switch cur.Status.Phase {
 	case v1alpha1.PhaseReady:
 		return saved(c, cur, limit)
 	case v1alpha1.PhaseClaimed, v1alpha1.PhaseRestored:
 		return Decision{Action: AllowSaved, Outcome: metrics.EvictionSaved, Checkpoint: cur}
 	case v1alpha1.PhaseFailed:
-		return cold(c, metrics.EvictionCold, cmp.Or(cur.Status.Message, "the checkpoint failed"))
+		return failed(c, cur, limit)
 	case v1alpha1.PhaseReleased, v1alpha1.PhaseExpired:
 		switch {
+		case notReady(cur) == v1alpha1.ReasonMaxFreeze:
+			return failed(c, cur, limit)
 		case !c.Now.Before(limit):
 			return cold(c, metrics.EvictionLate, "the pod was not deleted in time after its checkpoint, and the deadline is over")
 		case attempts(c.Checkpoints, cur) >= c.MaxAttempts:
@@ -118,6 +137,58 @@ func Decide(c Case) Decision {
 		return begin(c, limit)
 	}
 	return underway(c, cur, limit)
+}
+
+// wanted tells whether the pod is to be saved when it goes that way, or is being saved already as it goes another: an eviction that
+// follows a termination's notice must not end the pod before that is done.
+func wanted(c Case, cur *v1alpha1.PodCheckpoint) bool {
+	if wish.Triggered(c.Pod, c.Trigger) {
+		return true
+	}
+	return cur != nil && !cur.Status.Phase.Final() && c.Trigger != v1alpha1.TriggerDelete
+}
+
+// limit is the time, or when the pod goes in any case if that is earlier.
+func (c Case) limit(at time.Time) time.Time {
+	if c.Limit.IsZero() {
+		return at
+	}
+	return earlier(at, c.Limit)
+}
+
+// failed decides after an attempt that gave no checkpoint. A pod that somebody ends in any case is not kept for another attempt, and one
+// that stood still for too long would do so again.
+func failed(c Case, cur *v1alpha1.PodCheckpoint, limit time.Time) Decision {
+	why := cmp.Or(cur.Status.Message, "the checkpoint failed")
+	if c.Removal != v1alpha1.RemovalNone || wish.OnFailure(c.Pod) != v1alpha1.OnFailureBlock || !c.Now.Before(limit) {
+		return cold(c, metrics.EvictionCold, why)
+	}
+	again := limit
+	if notReady(cur) != v1alpha1.ReasonMaxFreeze {
+		pause := min(time.Duration(attempts(c.Checkpoints, cur))*retryPause, maxRetryPause)
+		again = earlier(failedAt(cur).Add(pause), limit)
+	}
+	if !c.Now.Before(again) {
+		return begin(c, limit)
+	}
+	return Decision{Action: PutOff, Outcome: metrics.EvictionPutOff, Checkpoint: cur, Until: again, Why: why}
+}
+
+// notReady is the reason that the agent gave for an attempt that ended without a checkpoint, empty where it gave none.
+func notReady(pc *v1alpha1.PodCheckpoint) string {
+	ready := meta.FindStatusCondition(pc.Status.Conditions, v1alpha1.ConditionReady)
+	if ready == nil || ready.Status != metav1.ConditionFalse {
+		return ""
+	}
+	return ready.Reason
+}
+
+// failedAt is when the attempt failed; its creation, where that is not noted.
+func failedAt(pc *v1alpha1.PodCheckpoint) time.Time {
+	if at, ok := pc.Status.Entered(v1alpha1.PhaseFailed); ok {
+		return at
+	}
+	return pc.CreationTimestamp.Time
 }
 
 // saved decides about a checkpoint that is Ready. About when its fence ends, the pod is thawed, and let through now, it might go on for a
@@ -142,7 +213,11 @@ func fenceEnd(pc *v1alpha1.PodCheckpoint) time.Time {
 	if span <= 0 {
 		span = v1alpha1.DefaultFence
 	}
-	return readyTime(pc).Add(span)
+	end := readyTime(pc).Add(span)
+	if pc.Status.FrozenUntil != nil {
+		end = earlier(end, pc.Status.FrozenUntil.Time)
+	}
+	return end
 }
 
 // underway decides while the checkpoint is being made.
@@ -174,6 +249,9 @@ func begin(c Case, limit time.Time) Decision {
 	if refusedByBudget(c.Pod, c.Budgets) {
 		return Decision{Action: Allow, Outcome: metrics.EvictionBudget}
 	}
+	if !c.Now.Before(limit) {
+		return cold(c, metrics.EvictionLate, "the time that is left to its node is over")
+	}
 	if d, crowded := standBack(c); crowded {
 		return d
 	}
@@ -195,7 +273,7 @@ func standBack(c Case) (Decision, bool) {
 		"%d other pod(s) are being moved, as many as the PodDisruptionBudget %q allows at a time", c.Rivals, budget)}, true
 }
 
-// cold lets the eviction through without a checkpoint, and says nothing where a budget keeps the pod in place anyway.
+// cold lets the request through without a checkpoint, and says nothing where a budget keeps the pod in place anyway.
 func cold(c Case, outcome metrics.EvictionDecision, why string) Decision {
 	if refusedByBudget(c.Pod, c.Budgets) {
 		return Decision{Action: Allow, Outcome: metrics.EvictionBudget}
@@ -209,13 +287,17 @@ func over(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp != nil || pod.Spec.NodeName == "" || pod.Status.Phase != corev1.PodRunning
 }
 
-// otherPod tells whether the eviction means another pod of that name: the API server refuses it.
+// otherPod tells whether the request means another pod of that name, or another state of it: the API server refuses it.
 func otherPod(pod *corev1.Pod, d *metav1.DeleteOptions) bool {
-	return d != nil && d.Preconditions != nil && d.Preconditions.UID != nil && *d.Preconditions.UID != pod.UID
+	if d == nil || d.Preconditions == nil {
+		return false
+	}
+	uid, version := d.Preconditions.UID, d.Preconditions.ResourceVersion
+	return uid != nil && *uid != pod.UID || version != nil && *version != pod.ResourceVersion
 }
 
-// current is the checkpoint that this eviction goes on with: the latest that keeps its pod frozen, as only such a one may lead
-// to the pod's end. Nil when there is none or when it belongs to an eviction of long ago.
+// current is the checkpoint that this request goes on with: the latest that keeps its pod frozen, as only such a one may lead
+// to the pod's end. Nil when there is none or when it belongs to a request of long ago.
 func current(all []*v1alpha1.PodCheckpoint, now time.Time) *v1alpha1.PodCheckpoint {
 	var cur *v1alpha1.PodCheckpoint
 	for _, pc := range all {
@@ -229,7 +311,7 @@ func current(all []*v1alpha1.PodCheckpoint, now time.Time) *v1alpha1.PodCheckpoi
 	return cur
 }
 
-// attempts is how many checkpoints were made for the same eviction as cur: they share its deadline.
+// attempts is how many checkpoints were made for the same request as cur: they share its deadline.
 func attempts(all []*v1alpha1.PodCheckpoint, cur *v1alpha1.PodCheckpoint) int {
 	return len(slices.DeleteFunc(slices.Clone(all), func(pc *v1alpha1.PodCheckpoint) bool {
 		return !pc.Spec.Fence || !pc.Spec.Deadline.Equal(cur.Spec.Deadline)

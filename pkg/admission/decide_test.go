@@ -96,6 +96,20 @@ func TestDecide(t *testing.T) {
 	}
 	refusing := func(c *admission.Case) { c.Budgets = []policyv1.PodDisruptionBudget{budget(0, 2, 2)} }
 
+	deleted := func(c *admission.Case) { c.Trigger, c.Removal = v1alpha1.TriggerDelete, v1alpha1.RemovalDelete }
+	ends := func(in time.Duration) func(*admission.Case) { return func(c *admission.Case) { c.Limit = now.Add(in) } }
+	block := of(annotate(v1alpha1.AnnotationOnFailure, v1alpha1.OnFailureBlock))
+	because := func(reason string) func(*v1alpha1.PodCheckpoint) {
+		return func(pc *v1alpha1.PodCheckpoint) {
+			pc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason}}
+		}
+	}
+	failedAgo := func(d time.Duration) func(*v1alpha1.PodCheckpoint) {
+		return func(pc *v1alpha1.PodCheckpoint) {
+			pc.Status.Timings = []v1alpha1.PhaseTiming{{Phase: v1alpha1.PhaseFailed, Time: metav1.NewMicroTime(now.Add(-d))}}
+		}
+	}
+
 	type want struct {
 		Action  admission.Action
 		Outcome metrics.EvictionDecision
@@ -236,6 +250,88 @@ func TestDecide(t *testing.T) {
 			want:   want{Action: admission.Begin, Attempt: 2, Left: 120 * sec},
 		},
 
+		"not for evictions": {change: []func(*admission.Case){of(annotate(v1alpha1.AnnotationOn, "delete"))}, want: untouched},
+		"not for evictions, being saved for another reason": {
+			change: []func(*admission.Case){of(annotate(v1alpha1.AnnotationOn, "termination")), one(attempt(1, v1alpha1.PhaseDumping, 3*sec))},
+			want:   want{Action: admission.Wait, Left: 20 * sec},
+		},
+		"not for evictions, saved for another reason": {
+			change: []func(*admission.Case){of(annotate(v1alpha1.AnnotationOn, "termination")), one(attempt(1, v1alpha1.PhaseReady, 3*sec))}, want: save,
+		},
+		"not for evictions, and another attempt is over": {
+			change: []func(*admission.Case){of(annotate(v1alpha1.AnnotationOn, "termination")), one(attempt(1, v1alpha1.PhaseReleased, 3*sec))},
+			want:   untouched,
+		},
+		"somebody deletes it":                {change: []func(*admission.Case){deleted}, want: untouched},
+		"somebody deletes it as it is saved": {change: []func(*admission.Case){deleted, one(attempt(1, v1alpha1.PhaseDumping, 3*sec))}, want: untouched},
+		"somebody deletes it, to be saved": {
+			change: []func(*admission.Case){deleted, of(annotate(v1alpha1.AnnotationOn, "delete"))},
+			want:   want{Action: admission.Begin, Attempt: 1, Left: 120 * sec},
+		},
+		"meant another state of it": {
+			change: []func(*admission.Case){func(c *admission.Case) {
+				c.Delete = &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: ptr.To("1")}}
+			}},
+			want: untouched,
+		},
+
+		"its node ends before":    {change: []func(*admission.Case){ends(30 * sec)}, want: want{Action: admission.Begin, Attempt: 1, Left: 30 * sec}},
+		"its node ends after":     {change: []func(*admission.Case){ends(130 * sec)}, want: want{Action: admission.Begin, Attempt: 1, Left: 120 * sec}},
+		"its node should be gone": {change: []func(*admission.Case){ends(0)}, want: late, why: "left to its node is over"},
+		"dumping, its node ends before": {
+			change: []func(*admission.Case){ends(5 * sec), one(attempt(1, v1alpha1.PhaseDumping, 3*sec))}, want: want{Action: admission.Wait, Left: 5 * sec},
+		},
+		"dumping, its node should be gone": {
+			change: []func(*admission.Case){ends(0), one(attempt(1, v1alpha1.PhaseDumping, 3*sec))}, want: late, why: "not ready before the deadline",
+		},
+
+		"stood still for too long": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReleased, 70*sec, saved, because(v1alpha1.ReasonMaxFreeze)))},
+			want:   cold, why: "criu: unsupported socket",
+		},
+		"no time": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseFailed, sec, saved, because(v1alpha1.ReasonNoTime)))},
+			want:   cold, why: "criu: unsupported socket",
+		},
+		"failed a moment ago, and blocks": {
+			change: []func(*admission.Case){block, one(attempt(1, v1alpha1.PhaseFailed, 10*sec, saved, failedAgo(2*sec)))},
+			want:   want{Action: admission.PutOff, Outcome: metrics.EvictionPutOff, Left: 3 * sec}, why: "criu: unsupported socket",
+		},
+		"failed, and blocks": {
+			change: []func(*admission.Case){block, one(attempt(1, v1alpha1.PhaseFailed, 10*sec, saved, failedAgo(5*sec)))},
+			want:   want{Action: admission.Begin, Attempt: 2, Left: 110 * sec},
+		},
+		"failed twice, and blocks": {
+			change: []func(*admission.Case){block, one(attempt(2, v1alpha1.PhaseFailed, 30*sec, saved, sameDeadline, failedAgo(5*sec)),
+				attempt(1, v1alpha1.PhaseFailed, 60*sec, sameDeadline))},
+			want: want{Action: admission.PutOff, Outcome: metrics.EvictionPutOff, Left: 5 * sec}, why: "criu: unsupported socket",
+		},
+		"failed for lack of time, and blocks": {
+			change: []func(*admission.Case){block, one(attempt(1, v1alpha1.PhaseFailed, 10*sec, saved, because(v1alpha1.ReasonNoTime), failedAgo(5*sec)))},
+			want:   want{Action: admission.Begin, Attempt: 2, Left: 110 * sec},
+		},
+		"failed, blocks, and the deadline is over": {
+			change: []func(*admission.Case){block, one(attempt(1, v1alpha1.PhaseFailed, 120*sec, saved))}, want: cold, why: "criu: unsupported socket",
+		},
+		"failed, blocks, and it is deleted in any case": {
+			change: []func(*admission.Case){block, func(c *admission.Case) { c.Removal = v1alpha1.RemovalDelete }, one(attempt(1, v1alpha1.PhaseFailed, sec, saved))},
+			want:   cold, why: "criu: unsupported socket",
+		},
+		"stood still for too long, and blocks": {
+			change: []func(*admission.Case){block, one(attempt(1, v1alpha1.PhaseReleased, 70*sec, saved, because(v1alpha1.ReasonMaxFreeze)))},
+			want:   want{Action: admission.PutOff, Outcome: metrics.EvictionPutOff, Left: 50 * sec}, why: "criu: unsupported socket",
+		},
+		"stood still for too long, blocks, and the deadline is over": {
+			change: []func(*admission.Case){block, one(attempt(1, v1alpha1.PhaseReleased, 120*sec, saved, because(v1alpha1.ReasonMaxFreeze)))},
+			want:   cold, why: "criu: unsupported socket",
+		},
+		"ready, a probe ends its fence soon": {
+			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhaseReady, 5*sec, func(pc *v1alpha1.PodCheckpoint) {
+				pc.Status.FrozenUntil = ptr.To(metav1.NewMicroTime(now.Add(sec)))
+			}))},
+			want: want{Action: admission.Wait, Left: 11 * sec},
+		},
+
 		"in its node's queue": {
 			change: []func(*admission.Case){one(attempt(1, v1alpha1.PhasePending, 60*sec))}, want: want{Action: admission.Wait, Left: 20 * sec},
 		},
@@ -260,7 +356,7 @@ func TestDecide(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			c := admission.Case{
-				Pod: running(), Profile: canCheckpoint(), Now: now, HoldUntil: hold, PickupTimeout: 10 * sec, MaxAttempts: 3,
+				Pod: running(), Trigger: v1alpha1.TriggerEviction, Removal: v1alpha1.RemovalNone, Profile: canCheckpoint(), Now: now, HoldUntil: hold, PickupTimeout: 10 * sec, MaxAttempts: 3,
 			}
 			for _, change := range tc.change {
 				change(&c)

@@ -16,10 +16,23 @@ import (
 // maxWhy keeps an event's note below the API's 1024 characters, and a warning's readable.
 const maxWhy = 600
 
-func checkpointStarted(r Recorder, pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) {
-	r.Eventf(pod, pc, corev1.EventTypeNormal, "CheckpointStarted", "Checkpoint",
-		"The pod is to be saved before its eviction; it goes by %s, with its checkpoint or without",
-		deadlineOf(pc).UTC().Format(time.RFC3339))
+func checkpointStarted(r Recorder, c *Case, pc *v1alpha1.PodCheckpoint) {
+	r.Eventf(c.Pod, pc, corev1.EventTypeNormal, "CheckpointStarted", "Checkpoint",
+		"The pod is to be saved before %s; it goes by %s, with its checkpoint or without",
+		going(c.Trigger), deadlineOf(pc).UTC().Format(time.RFC3339))
+}
+
+// going is the trigger for people.
+func going(t v1alpha1.Trigger) string {
+	switch t {
+	case v1alpha1.TriggerTermination:
+		return "the end of its node"
+	case v1alpha1.TriggerPreemption:
+		return "its preemption"
+	case v1alpha1.TriggerDelete:
+		return "its deletion"
+	}
+	return "its eviction"
 }
 
 func evictedCold(r Recorder, pod *corev1.Pod, why string) {
@@ -30,9 +43,22 @@ func evictedCold(r Recorder, pod *corev1.Pod, why string) {
 	}
 }
 
-func notCheckpointable(r Recorder, pod *corev1.Pod, why string) {
-	r.Eventf(pod, nil, corev1.EventTypeWarning, "NotCheckpointable", "Evict",
-		"The pod can't be checkpointed: %s; its eviction goes on without a checkpoint", cut(why))
+// deletedCold is evictedCold for a deletion.
+func deletedCold(r Recorder, c *Case, why string) {
+	const note = "No checkpoint before %s: %s; deleting without it, the replacement starts cold"
+	r.Eventf(c.Pod, nil, corev1.EventTypeWarning, "DeletedCold", "Delete", note, going(c.Trigger), cut(why))
+	if owner := ownerReference(c.Pod); owner != nil {
+		r.Eventf(owner, c.Pod, corev1.EventTypeWarning, "DeletedCold", "Delete", "Pod "+c.Pod.Name+": "+note, going(c.Trigger), cut(why))
+	}
+}
+
+func notCheckpointable(r Recorder, c *Case, why string) {
+	action, what := "Evict", "eviction"
+	if c.Removal == v1alpha1.RemovalDelete {
+		action, what = "Delete", "deletion"
+	}
+	r.Eventf(c.Pod, nil, corev1.EventTypeWarning, "NotCheckpointable", action,
+		"The pod can't be checkpointed: %s; its %s goes on without a checkpoint", cut(why), what)
 }
 
 func checkpointClaimed(r Recorder, pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) {

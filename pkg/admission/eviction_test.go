@@ -54,7 +54,7 @@ func (w *world) held(ctx context.Context, h *admission.Eviction) <-chan ctrladmi
 func TestEvictionHeldUntilReady(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		start := time.Now()
-		answer := w.held(t.Context(), admission.NewEviction(w.deps, w.options))
+		answer := w.held(t.Context(), w.evictions())
 		pcs := w.checkpoints()
 		if len(pcs) != 1 {
 			t.Fatalf("%d PodCheckpoints, want 1", len(pcs))
@@ -101,7 +101,7 @@ func TestEvictionHeldUntilReady(t *testing.T) {
 func TestEvictionPutOffWhenHeldForLong(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		start := time.Now()
-		answer := w.held(t.Context(), admission.NewEviction(w.deps, w.options))
+		answer := w.held(t.Context(), w.evictions())
 		w.change(first, phaseTo(v1alpha1.PhaseDumping, ""))
 		got := (<-answer).AdmissionResponse
 		if took := time.Since(start); took != 20*time.Second {
@@ -122,7 +122,7 @@ func TestEvictionNeverHeldPastDeadline(t *testing.T) {
 	pod := running(annotate(v1alpha1.AnnotationDeadline, "35s"))
 	bubble(t, func(t *testing.T, w *world) {
 		start := time.Now()
-		h := admission.NewEviction(w.deps, w.options)
+		h := w.evictions()
 		answer := w.held(t.Context(), h)
 		w.change(first, phaseTo(v1alpha1.PhaseDumping, ""))
 		if got := <-answer; got.Allowed {
@@ -162,7 +162,7 @@ func TestEvictionCold(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				start := time.Now()
 				before := failures(t)
-				answer := w.held(t.Context(), admission.NewEviction(w.deps, w.options))
+				answer := w.held(t.Context(), w.evictions())
 				tc.do(w)
 				got := <-answer
 				if counted := failures(t) - before; (counted == 1) != tc.counted || counted > 1 {
@@ -199,7 +199,7 @@ func TestEvictionAgentWinsAgainstGivingUp(t *testing.T) {
 			}
 			return nil
 		}
-		answer := w.held(t.Context(), admission.NewEviction(w.deps, w.options))
+		answer := w.held(t.Context(), w.evictions())
 		time.Sleep(12 * time.Second)
 		w.change(first, phaseTo(v1alpha1.PhaseReady, ""))
 		if got := <-answer; !got.Allowed || len(got.Patches) == 0 {
@@ -211,7 +211,7 @@ func TestEvictionAgentWinsAgainstGivingUp(t *testing.T) {
 func TestEvictionReleasedFreezesAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		start := time.Now()
-		answer := w.held(t.Context(), admission.NewEviction(w.deps, w.options))
+		answer := w.held(t.Context(), w.evictions())
 		time.Sleep(time.Second)
 		w.change(first, phaseTo(v1alpha1.PhaseReleased, ""))
 		synctest.Wait()
@@ -295,7 +295,7 @@ func TestEvictionEndsWithItsRequest(t *testing.T) {
 		start := time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
 		w.options.MaxHolds = 1
-		h := admission.NewEviction(w.deps, w.options)
+		h := w.evictions()
 		answer := w.held(ctx, h)
 		if got := w.evictWith(t.Context(), h, eviction(), false); got.Allowed || got.Result.Code != http.StatusTooManyRequests {
 			t.Errorf("answer without a seat = %+v, want 429", got)

@@ -37,6 +37,8 @@ type world struct {
 	events  *recorder
 	// before is called before each call of the API; an error ends the call with it.
 	before func(verb string, obj client.Object) error
+	// deleted is called with the options of each deletion, unless it is nil.
+	deleted func(opts ...client.DeleteOption)
 
 	mu    sync.Mutex
 	calls []string
@@ -66,6 +68,15 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			obj.SetCreationTimestamp(metav1.NewTime(clock.RealClock{}.Now()))
 			return c.Create(ctx, obj, opts...)
 		},
+		Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
+			if err := w.call("delete", obj); err != nil {
+				return err
+			}
+			if w.deleted != nil {
+				w.deleted(opts...)
+			}
+			return c.Delete(ctx, obj, opts...)
+		},
 		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, obj client.Object, opts ...client.SubResourceUpdateOption) error {
 			if err := w.call("update "+sub, obj); err != nil {
 				return err
@@ -81,10 +92,12 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 
 func (w *world) call(verb string, obj client.Object) error {
 	w.mu.Lock()
-	w.calls = append(w.calls, fmt.Sprintf("%s %s", verb, strings.TrimPrefix(fmt.Sprintf("%T", obj), "*")))
+	w.calls = append(w.calls, fmt.Sprintf("%s %s", verb, strings.TrimPrefix(typeOf(obj), "*")))
 	w.mu.Unlock()
 	return w.before(verb, obj)
 }
+
+func typeOf(obj client.Object) string { return fmt.Sprintf("%T", obj) }
 
 // count is how many calls of the API began with the words.
 func (w *world) count(words string) int {
@@ -122,8 +135,12 @@ func (w *world) change(name string, change func(*v1alpha1.PodCheckpoint)) {
 	w.deps.Changes.OnUpdate(nil, &pc)
 }
 
+func (w *world) evictions() *admission.Eviction {
+	return admission.NewEviction(admission.NewKeeper(w.deps, w.options))
+}
+
 func (w *world) evict(ctx context.Context, ev policyv1.Eviction, dryRun bool) ctrladmission.Response {
-	return w.evictWith(ctx, admission.NewEviction(w.deps, w.options), ev, dryRun)
+	return w.evictWith(ctx, w.evictions(), ev, dryRun)
 }
 
 func (w *world) evictWith(ctx context.Context, h *admission.Eviction, ev policyv1.Eviction, dryRun bool) ctrladmission.Response {
@@ -195,6 +212,28 @@ func failures(t *testing.T) (n float64) {
 			}
 			if f.GetName() == "cryopod_checkpoint_checkpoints_total" && labels["reason"] == "Eviction" && labels["outcome"] == "failed" {
 				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
+// deletions is how many deletions are counted as saved.
+func deletions(t *testing.T) (n float64) {
+	t.Helper()
+	families, err := ctrlmetrics.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "cryopod_eviction_deletions_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "decision" && l.GetValue() == "saved" {
+					n += m.GetCounter().GetValue()
+				}
 			}
 		}
 	}

@@ -24,17 +24,17 @@ type hold struct {
 
 // hold takes one of the seats, nil when all are taken. The caller has to look at the object once more before it waits: it may
 // have changed before the watch began.
-func (h *Eviction) hold(key client.ObjectKey) *hold {
+func (k *Keeper) hold(key client.ObjectKey) *hold {
 	select {
-	case h.holds <- struct{}{}:
+	case k.holds <- struct{}{}:
 	default:
 		return nil
 	}
-	start := h.Clock.Now()
+	start := k.Clock.Now()
 	done := metrics.HoldEviction()
-	w := &hold{clock: h.Clock, changes: h.Changes, unwatch: func() {}, release: func() {
-		done(h.Clock.Since(start))
-		<-h.holds
+	w := &hold{clock: k.Clock, changes: k.Changes, unwatch: func() {}, release: func() {
+		done(k.Clock.Since(start))
+		<-k.holds
 	}}
 	w.watch(key)
 	return w

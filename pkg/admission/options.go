@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package admission answers the API server's calls about pods and evictions: it opts pods in, lets replacements start from
-// checkpoints, and puts evictions off until the pod is saved. The handlers gather what the decisions need and carry them out;
+// checkpoints, and puts evictions and deletions off until the pod is saved. The handlers gather what the decisions need and carry them out;
 // the decisions themselves are pure.
 package admission
 
@@ -21,20 +21,27 @@ const (
 	DefaultMaxHolds      = 64
 	DefaultPickupTimeout = 10 * time.Second
 	DefaultMaxAttempts   = 3
+	// DefaultPreemptionHold is for schedulers that delete beside their scheduling, as those of Kubernetes 1.33 and later do.
+	DefaultPreemptionHold = DefaultHold
 )
 
 // Options bound what the webhooks do. The zero value of each field means its default.
 type Options struct {
-	// Hold is how long one eviction request is held while a checkpoint is being made, before it is answered with 429.
+	// Hold is how long one request that a pod go is held while a checkpoint is being made, before it is answered with 429.
 	Hold time.Duration
+	// PreemptionHold is that for the deletions of schedulers. The preemptor waits that long; where the scheduler deletes within its
+	// scheduling cycle (before Kubernetes 1.33, or with the feature SchedulerAsyncPreemption off) all other pods wait too.
+	PreemptionHold time.Duration
 	// MaxHolds is how many requests one replica holds at a time; further ones get their 429 at once. A held request occupies a
 	// seat in the API server's own queue.
 	MaxHolds int
 	// PickupTimeout is how long a PodCheckpoint may have no phase before the agent of the node is taken to be away. An agent that
 	// can't begin yet writes Pending.
 	PickupTimeout time.Duration
-	// MaxAttempts is how often a pod is frozen for one eviction before it goes without a checkpoint.
+	// MaxAttempts is how often a pod is frozen for one eviction before it goes without a checkpoint, when nobody ended it after any.
 	MaxAttempts int
+	// EvictingUsers are those whose deletions of pods count as evictions, as patterns of path.Match. Nil means DefaultEvictingUsers.
+	EvictingUsers []string
 	// SchedulerReady tells whether Cryopod's scheduler runs. Nil means that it does not.
 	SchedulerReady func(context.Context) bool
 }
@@ -52,13 +59,19 @@ func (o Options) withDefaults() Options {
 	if o.MaxAttempts <= 0 {
 		o.MaxAttempts = DefaultMaxAttempts
 	}
+	if o.PreemptionHold <= 0 {
+		o.PreemptionHold = DefaultPreemptionHold
+	}
+	if o.EvictingUsers == nil {
+		o.EvictingUsers = DefaultEvictingUsers
+	}
 	if o.SchedulerReady == nil {
 		o.SchedulerReady = func(context.Context) bool { return false }
 	}
 	return o
 }
 
-// Writer makes PodCheckpoints, takes them back, and writes their status.
+// Writer makes PodCheckpoints, takes them back, writes their status, and deletes pods that are saved.
 type Writer interface {
 	Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error
 	Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error
@@ -70,13 +83,13 @@ type Recorder interface {
 	Eventf(regarding, related runtime.Object, eventtype, reason, action, note string, args ...any)
 }
 
-// Dependencies are what both handlers work with. All of them may be used from many goroutines at once.
+// Dependencies are what the handlers work with. All of them may be used from many goroutines at once.
 type Dependencies struct {
 	// Live reads from the API server.
 	Live client.Reader
 	// Cached reads PodCheckpoints from an informer, by namespace and label.
 	Cached client.Reader
-	// Writer makes and changes PodCheckpoints.
+	// Writer makes and changes PodCheckpoints, and ends saved pods.
 	Writer Writer
 	// Events gets the events.
 	Events Recorder

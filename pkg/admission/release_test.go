@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
@@ -24,8 +23,8 @@ func TestEvictionPatch(t *testing.T) {
 		"null options": {eviction: `{"deleteOptions":null}`, want: `{"gracePeriodSeconds":1,"preconditions":{"uid":"p1"}}`},
 		"force":        {eviction: `{"deleteOptions":{"gracePeriodSeconds":0}}`, want: `{"gracePeriodSeconds":1,"preconditions":{"uid":"p1"}}`},
 		"others stay": {
-			eviction: `{"deleteOptions":{"gracePeriodSeconds":30,"propagationPolicy":"Foreground","preconditions":{"resourceVersion":"7"}}}`,
-			want:     `{"gracePeriodSeconds":1,"propagationPolicy":"Foreground","preconditions":{"resourceVersion":"7","uid":"p1"}}`,
+			eviction: `{"deleteOptions":{"gracePeriodSeconds":30,"propagationPolicy":"Foreground","preconditions":{"resourceVersion":"999"}}}`,
+			want:     `{"gracePeriodSeconds":1,"propagationPolicy":"Foreground","preconditions":{"resourceVersion":"999","uid":"p1"}}`,
 		},
 		"null preconditions": {
 			eviction: `{"deleteOptions":{"preconditions":null}}`, want: `{"gracePeriodSeconds":1,"preconditions":{"uid":"p1"}}`,
@@ -68,7 +67,7 @@ func patchedEviction(t *testing.T, w *world, ev map[string]any) map[string]any {
 	sent := raw(t, ev)
 	var req ctrladmission.Request
 	req.Namespace, req.Name, req.Object = "ns", "web-0", sent
-	resp := admission.NewEviction(w.deps, w.options).Handle(t.Context(), req)
+	resp := w.evictions().Handle(t.Context(), req)
 	return applied(t, sent.Raw, resp)
 }
 

@@ -40,7 +40,7 @@ func mayBeFrozen(pc *v1alpha1.PodCheckpoint, now time.Time) bool {
 	case v1alpha1.PhaseReady:
 		return now.Before(fenceEnd(pc))
 	case v1alpha1.PhaseClaimed:
-		// Its pod was evicted, and the budget knows.
+		// Its pod is gone, and the budget knows.
 		return false
 	}
 	return !pc.Status.Phase.Final() && now.Before(deadlineOf(pc))
@@ -48,8 +48,8 @@ func mayBeFrozen(pc *v1alpha1.PodCheckpoint, now time.Time) bool {
 
 // yield takes the checkpoint back that was made a moment ago, when other replicas made some for as many pods as the budget allows, and
 // they came first. Nil when it stays.
-func (h *Eviction) yield(ctx context.Context, c *Case, made *v1alpha1.PodCheckpoint) (*Decision, error) {
-	others, err := rivals(ctx, h.Live, c.Pod, h.Clock.Now())
+func (k *Keeper) yield(ctx context.Context, c *Case, made *v1alpha1.PodCheckpoint) (*Decision, error) {
+	others, err := rivals(ctx, k.Live, c.Pod, k.Clock.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (h *Eviction) yield(ctx context.Context, c *Case, made *v1alpha1.PodCheckpo
 		return nil, nil
 	}
 	uid := made.UID
-	if err := h.Writer.Delete(ctx, made, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+	if err := k.Writer.Delete(ctx, made, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("taking PodCheckpoint %q back: %w", made.Name, err)
 	}
 	return &d, nil

@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
@@ -73,7 +72,7 @@ func TestEvictionFreezesNoMoreThanTheBudgetAllows(t *testing.T) {
 							return nil
 						}
 					}
-					h := admission.NewEviction(w.deps, w.options)
+					h := w.evictions()
 					if !tc.crowded {
 						w.held(t.Context(), h)
 						return

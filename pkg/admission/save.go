@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -17,13 +18,14 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
+	"github.com/cryopod/cryopod/pkg/termination"
 )
 
 // observe fills in what the decision about an opted-in pod needs. The cache tells which checkpoints there are; the latest is
 // read anew, as the cache may be behind. One that the cache lacks altogether is met when its name turns out to be taken.
-func (h *Eviction) observe(ctx context.Context, c *Case) error {
+func (k *Keeper) observe(ctx context.Context, c *Case) error {
 	var list v1alpha1.PodCheckpointList
-	err := h.Cached.List(ctx, &list, client.InNamespace(c.Pod.Namespace),
+	err := k.Cached.List(ctx, &list, client.InNamespace(c.Pod.Namespace),
 		client.MatchingLabels{v1alpha1.LabelPodUID: string(c.Pod.UID)})
 	if err != nil {
 		return fmt.Errorf("listing the PodCheckpoints of pod %q: %w", c.Pod.Name, err)
@@ -32,24 +34,17 @@ func (h *Eviction) observe(ctx context.Context, c *Case) error {
 		c.Checkpoints = append(c.Checkpoints, &list.Items[i])
 	}
 	if cur := current(c.Checkpoints, c.Now); cur != nil {
-		if err := h.refresh(ctx, c, cur); err != nil {
+		if err := k.refresh(ctx, c, cur); err != nil {
 			return err
 		}
 	}
-	var budgets policyv1.PodDisruptionBudgetList
-	if err := h.Live.List(ctx, &budgets, client.InNamespace(c.Pod.Namespace)); err != nil {
-		return fmt.Errorf("listing the PodDisruptionBudgets of namespace %q: %w", c.Pod.Namespace, err)
-	}
-	c.Budgets = budgets.Items
-	others, err := rivals(ctx, h.Cached, c.Pod, c.Now)
-	if err != nil {
-		return err
-	}
-	c.Rivals = len(others)
 	var profile v1alpha1.NodeProfile
-	err = h.Live.Get(ctx, client.ObjectKey{Name: c.Pod.Spec.NodeName}, &profile)
+	err = k.Live.Get(ctx, client.ObjectKey{Name: c.Pod.Spec.NodeName}, &profile)
 	if err == nil {
 		c.Profile = &profile
+		if n := profile.Status.Notice; n != nil && n.Deadline.After(c.Now) && (len(n.Pods) == 0 || slices.Contains(n.Pods, c.Pod.UID)) {
+			c.Limit = c.limit(n.Deadline.Time)
+		}
 		return nil
 	}
 	if !apierrors.IsNotFound(err) {
@@ -58,10 +53,44 @@ func (h *Eviction) observe(ctx context.Context, c *Case) error {
 	return nil
 }
 
+// observeBudgets fills in what a request that has to respect PodDisruptionBudgets needs beside.
+func (k *Keeper) observeBudgets(ctx context.Context, c *Case) error {
+	var budgets policyv1.PodDisruptionBudgetList
+	if err := k.Live.List(ctx, &budgets, client.InNamespace(c.Pod.Namespace)); err != nil {
+		return fmt.Errorf("listing the PodDisruptionBudgets of namespace %q: %w", c.Pod.Namespace, err)
+	}
+	c.Budgets = budgets.Items
+	others, err := rivals(ctx, k.Cached, c.Pod, c.Now)
+	if err != nil {
+		return err
+	}
+	c.Rivals = len(others)
+	return nil
+}
+
+// observeNode reads the pod's node, nil when it is gone or can't be read, tells whether its end is announced, and notes in the case when
+// that is. Much can be decided without it.
+func (k *Keeper) observeNode(ctx context.Context, c *Case) (node *corev1.Node, ends bool) {
+	node = &corev1.Node{}
+	err := k.Live.Get(ctx, client.ObjectKey{Name: c.Pod.Spec.NodeName}, node)
+	if apierrors.IsNotFound(err) {
+		return nil, false
+	}
+	if err != nil {
+		logf.FromContext(ctx).Error(err, "Deciding without knowing whether the pod's node ends", "node", c.Pod.Spec.NodeName)
+		return nil, false
+	}
+	notice, ends := termination.Running(node, c.Now)
+	if ends && !notice.Voluntary {
+		c.Limit = c.limit(notice.Deadline.Add(-notice.Margin()))
+	}
+	return node, ends
+}
+
 // refresh reads the checkpoint anew into the case.
-func (h *Eviction) refresh(ctx context.Context, c *Case, pc *v1alpha1.PodCheckpoint) error {
+func (k *Keeper) refresh(ctx context.Context, c *Case, pc *v1alpha1.PodCheckpoint) error {
 	var live v1alpha1.PodCheckpoint
-	err := h.Live.Get(ctx, client.ObjectKeyFromObject(pc), &live)
+	err := k.Live.Get(ctx, client.ObjectKeyFromObject(pc), &live)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("reading PodCheckpoint %q: %w", pc.Name, err)
 	}
@@ -74,14 +103,14 @@ func (h *Eviction) refresh(ctx context.Context, c *Case, pc *v1alpha1.PodCheckpo
 
 // begin makes the PodCheckpoint, or takes the one that another replica has made. It gives back what ends the request instead, if
 // anything does.
-func (h *Eviction) begin(ctx context.Context, c *Case, d Decision) (*Decision, error) {
+func (k *Keeper) begin(ctx context.Context, c *Case, d Decision) (*Decision, error) {
 	pc := match.NewCheckpoint(c.Pod, match.Request{
-		Attempt: d.Attempt, Reason: v1alpha1.ReasonEviction, Deadline: d.Deadline, Fence: true,
+		Attempt: d.Attempt, Reason: reasonOf(c.Trigger), Deadline: d.Deadline, Fence: true, Removal: c.Removal,
 	})
-	err := h.Writer.Create(ctx, pc)
+	err := k.Writer.Create(ctx, pc)
 	if apierrors.IsAlreadyExists(err) {
 		known := len(c.Checkpoints)
-		if err := h.refresh(ctx, c, pc); err != nil {
+		if err := k.refresh(ctx, c, pc); err != nil {
 			return nil, err
 		}
 		if len(c.Checkpoints) == known {
@@ -93,7 +122,7 @@ func (h *Eviction) begin(ctx context.Context, c *Case, d Decision) (*Decision, e
 		return nil, err
 	}
 	if len(matching(c.Pod, c.Budgets)) > 0 {
-		back, err := h.yield(ctx, c, pc)
+		back, err := k.yield(ctx, c, pc)
 		if err != nil {
 			logf.FromContext(ctx).Error(err, "Saving a pod without knowing whether its budget allows it")
 		} else if back != nil {
@@ -101,22 +130,35 @@ func (h *Eviction) begin(ctx context.Context, c *Case, d Decision) (*Decision, e
 		}
 	}
 	c.Checkpoints = append(c.Checkpoints, pc)
-	checkpointStarted(h.Events, c.Pod, pc)
+	checkpointStarted(k.Events, c, pc)
 	return nil, nil
 }
 
+// reasonOf is the reason of a checkpoint that is made for the trigger.
+func reasonOf(t v1alpha1.Trigger) v1alpha1.Reason {
+	switch t {
+	case v1alpha1.TriggerTermination:
+		return v1alpha1.ReasonTermination
+	case v1alpha1.TriggerPreemption:
+		return v1alpha1.ReasonPreemption
+	case v1alpha1.TriggerDelete:
+		return v1alpha1.ReasonDeletion
+	}
+	return v1alpha1.ReasonEviction
+}
+
 // giveUp fails a checkpoint that its agent has not begun. An agent that begins it at this moment wins.
-func (h *Eviction) giveUp(ctx context.Context, c *Case, d Decision) error {
+func (k *Keeper) giveUp(ctx context.Context, c *Case, d Decision) error {
 	pc := d.Checkpoint.DeepCopy()
-	now := h.Clock.Now()
+	now := k.Clock.Now()
 	pc.Status.Enter(v1alpha1.PhaseFailed, d.Why, now)
 	meta.SetStatusCondition(&pc.Status.Conditions, metav1.Condition{
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "AgentAway", Message: d.Why,
 		LastTransitionTime: metav1.NewTime(now),
 	})
-	err := h.Writer.Status().Update(ctx, pc)
+	err := k.Writer.Status().Update(ctx, pc)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		return h.refresh(ctx, c, pc)
+		return k.refresh(ctx, c, pc)
 	}
 	if err != nil {
 		return fmt.Errorf("failing PodCheckpoint %q: %w", pc.Name, err)

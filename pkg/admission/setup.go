@@ -19,6 +19,7 @@ import (
 const (
 	PathPod      = "/mutate-pod"
 	PathEviction = "/mutate-eviction"
+	PathDelete   = "/mutate-delete"
 )
 
 // recorderName is the reportingController of the events.
@@ -30,16 +31,16 @@ const (
 	schedulerLease     = "cryopod-scheduler"
 )
 
-// SetupWithManager registers both handlers on the manager's webhook server; they answer on every replica. Where
+// SetupWithManager registers the handlers on the manager's webhook server; they answer on every replica. Where
 // Options.SchedulerReady is nil, the scheduler's Lease tells. The manager's client has to read PodCheckpoints from its cache.
 func SetupWithManager(ctx context.Context, mgr manager.Manager, o Options) error {
 	changes := &Waiter{}
 	informer, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.PodCheckpoint{})
 	if err != nil {
-		return fmt.Errorf("watching PodCheckpoints for held evictions: %w", err)
+		return fmt.Errorf("watching PodCheckpoints for held requests: %w", err)
 	}
 	if _, err := informer.AddEventHandler(changes); err != nil {
-		return fmt.Errorf("watching PodCheckpoints for held evictions: %w", err)
+		return fmt.Errorf("watching PodCheckpoints for held requests: %w", err)
 	}
 	if o.SchedulerReady == nil {
 		key := client.ObjectKey{Namespace: schedulerNamespace, Name: schedulerLease}
@@ -51,6 +52,8 @@ func SetupWithManager(ctx context.Context, mgr manager.Manager, o Options) error
 	}
 	server := mgr.GetWebhookServer()
 	server.Register(PathPod, &admission.Webhook{Handler: NewPodCreate(d, o, uuid.NewString)})
-	server.Register(PathEviction, &admission.Webhook{Handler: NewEviction(d, o)})
+	keeper := NewKeeper(d, o)
+	server.Register(PathEviction, &admission.Webhook{Handler: NewEviction(keeper)})
+	server.Register(PathDelete, &admission.Webhook{Handler: NewDelete(keeper)})
 	return nil
 }

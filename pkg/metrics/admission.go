@@ -2,17 +2,25 @@
 
 package metrics
 
-import "time"
+import (
+	"cmp"
+	"time"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
 
 var (
 	admitted = counter(SubsystemAdmission, "pods_total",
 		"Opted-in pods seen at CREATE, by what was done to them.", "outcome")
 	evictions = counter(SubsystemEviction, "decisions_total",
 		"Evictions seen, by the answer to them.", "decision")
+	deletions = counter(SubsystemEviction, "deletions_total",
+		"Deletions of running opted-in pods seen, by the way to go that they are (none for those that no pod is saved for) and the answer.",
+		"trigger", "decision")
 	holds = histogram(SubsystemEviction, "hold_seconds",
-		"How long one eviction request was held before its answer.", SecondsBuckets())
+		"How long one eviction or deletion was held before its answer.", SecondsBuckets())
 	held = gauge(SubsystemEviction, "held_requests",
-		"Eviction requests that are being held now.")
+		"Evictions and deletions that are being held now.")
 )
 
 // PodOutcome says what admission did to an opted-in pod.
@@ -35,10 +43,10 @@ func CountPod(outcome PodOutcome) {
 	admitted.WithLabelValues(string(outcome)).Inc()
 }
 
-// EvictionDecision is the answer to an eviction.
+// EvictionDecision is the answer to an eviction or a deletion.
 type EvictionDecision string
 
-// The answers to evictions.
+// The answers to evictions and deletions.
 const (
 	// EvictionUntouched: not a pod of ours, or one that can't be checkpointed.
 	EvictionUntouched EvictionDecision = "untouched"
@@ -63,7 +71,12 @@ func CountEviction(decision EvictionDecision) {
 	evictions.WithLabelValues(string(decision)).Inc()
 }
 
-// HoldEviction counts an eviction request as held until the returned function is called, once, with how long it was held.
+// CountDeletion counts a deletion's answer. An empty trigger is a deletion that no pod is saved for.
+func CountDeletion(trigger v1alpha1.Trigger, decision EvictionDecision) {
+	deletions.WithLabelValues(string(cmp.Or(trigger, "none")), string(decision)).Inc()
+}
+
+// HoldEviction counts a request as held until the returned function is called, once, with how long it was held.
 func HoldEviction() (done func(d time.Duration)) {
 	g := held.WithLabelValues()
 	g.Inc()

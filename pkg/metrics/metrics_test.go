@@ -28,6 +28,7 @@ func everyMetric() {
 	metrics.CountFallback(metrics.FallbackPull)
 	metrics.CountPod(metrics.PodPrepared)
 	metrics.CountEviction(metrics.EvictionSaved)
+	metrics.CountDeletion(v1alpha1.TriggerPreemption, metrics.EvictionSaved)
 	metrics.HoldEviction()(time.Second)
 	metrics.CountSelfTest(v1alpha1.RestoreMethodImage, true, time.Unix(1000, 0))
 	metrics.CountThaw(metrics.ThawReleased)
@@ -55,8 +56,8 @@ func gathered(t *testing.T) map[string]*dto.MetricFamily {
 func TestNamesAndLabels(t *testing.T) {
 	everyMetric()
 	families := gathered(t)
-	if len(families) != 21 {
-		t.Errorf("%d metrics are registered and used here, want 21: add new ones to everyMetric", len(families))
+	if len(families) != 22 {
+		t.Errorf("%d metrics are registered and used here, want 22: add new ones to everyMetric", len(families))
 	}
 	name := regexp.MustCompile(`^cryopod_(checkpoint|claim|restore|admission|eviction|agent|retention)_[a-z_]+_(seconds|bytes|total|requests)$`)
 	forbidden := []string{"pod", "node", "namespace", "name", "uid"}
