@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/cryopod/cryopod/pkg/admission"
+	"github.com/cryopod/cryopod/pkg/termination"
 	"github.com/cryopod/cryopod/test/apiserver"
 )
 
@@ -106,6 +107,7 @@ func newManager(ctx context.Context) (ctrl.Manager, error) {
 	if err := admission.SetupWithManager(ctx, mgr, admission.Options{Hold: hold, PickupTimeout: 4 * time.Second}); err != nil {
 		return nil, err
 	}
+	admission.SetupNodes(mgr, termination.Defaults())
 	mgr.GetWebhookServer().Register(injectorPath, &webhook.Admission{Handler: injector()})
 	return mgr, nil
 }
@@ -114,6 +116,9 @@ func newManager(ctx context.Context) (ctrl.Manager, error) {
 type counting struct{ webhook.Server }
 
 func (c *counting) Register(path string, h http.Handler) {
+	if calls[path] == nil {
+		calls[path] = &atomic.Int64{}
+	}
 	c.Server.Register(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls[path].Add(1)
 		h.ServeHTTP(w, r)
