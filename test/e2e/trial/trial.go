@@ -44,7 +44,15 @@ type Trial struct {
 	Plain bool
 	// Steps is how many steps the workload does before the drain.
 	Steps int64
-	// Output gets kubectl's lines as they come; nil for none.
+	// StepsAfter is how many steps the replacement does before it counts as working; 0 means 1.
+	StepsAfter int64
+	// Arguments are further ones of the workload.
+	Arguments []string
+	// Everything has the drain evict all pods of the node, not only the workload's.
+	Everything bool
+	// Settled is told of the pod and of the drain that comes; nil for nobody.
+	Settled func(*corev1.Pod, kubectl.Drain)
+	// Output gets kubectl's lines as they come and, when the trial fails, what helps to see why; nil for none.
 	Output io.Writer
 }
 
@@ -55,7 +63,9 @@ type Result struct {
 	Before       *corev1.Pod
 	After        *corev1.Pod
 	Observations timeline.Observations
-	Verdict      recorder.Verdict
+	// Entries are the recorder's, Verdict what they say.
+	Entries []recorder.Entry
+	Verdict recorder.Verdict
 	// Checkpoint is nil for a plain drain.
 	Checkpoint *v1alpha1.PodCheckpoint
 	// SameStep is when the replacement had done the last step of the drained pod: for a restored pod with its first step.
@@ -74,14 +84,20 @@ func (r *Result) ImageBytes() int64 {
 }
 
 // Run makes the workload in a namespace of its own, which it leaves, drains its node, and uncordons that in the end.
-func (t Trial) Run(ctx context.Context) (*Result, error) {
+func (t Trial) Run(ctx context.Context) (r *Result, err error) {
 	maker := t.Bed.Maker(t.Name + "-" + strings.ToLower(rand.Text()[:6]))
-	r := &Result{Namespace: maker.Namespace, Workload: maker.Workload(t.Name, container)}
-	template := maker.Template(t.Name, maker.Stepper(t.Name, container, fmt.Sprintf("-memory=%d", t.Mebibytes)))
+	defer func() {
+		if err != nil && t.Output != nil {
+			t.Bed.Diagnose(ctx, t.Output, maker.Namespace)
+		}
+	}()
+	r = &Result{Namespace: maker.Namespace, Workload: maker.Workload(t.Name, container)}
+	arguments := append([]string{fmt.Sprintf("-memory=%d", t.Mebibytes)}, t.Arguments...)
+	template := maker.Template(t.Name, maker.Stepper(t.Name, container, arguments...))
 	if t.Plain {
 		template.Annotations = nil
 	}
-	err := t.Bed.Create(ctx, maker.NamespaceObject(map[string]string{Label: "true"}), maker.Deployment(t.Name, template))
+	err = t.Bed.Create(ctx, maker.NamespaceObject(map[string]string{Label: "true"}), maker.Deployment(t.Name, template))
 	if err != nil {
 		return nil, err
 	}
@@ -131,9 +147,14 @@ func (t Trial) drain(ctx context.Context, r *Result) (err error) {
 			err = uncordon
 		}
 	}()
-	drained, err := t.Bed.Kubectl.Drain(ctx, kubectl.Drain{
-		Node: node, Selector: object.LabelApp + "=" + t.Name, Timeout: drainTimeout, Output: t.Output,
-	})
+	drain := kubectl.Drain{Node: node, Timeout: drainTimeout, Output: t.Output}
+	if !t.Everything {
+		drain.Selector = object.LabelApp + "=" + t.Name
+	}
+	if t.Settled != nil {
+		t.Settled(r.Before, drain)
+	}
+	drained, err := t.Bed.Kubectl.Drain(ctx, drain)
 	if err != nil {
 		return err
 	}
@@ -144,17 +165,19 @@ func (t Trial) drain(ctx context.Context, r *Result) (err error) {
 	return err
 }
 
-// witness waits until the replacement has done the drained pod's last step, and one more.
+// witness waits until the replacement has done the drained pod's last step, and as many more as are wanted.
 func (t Trial) witness(ctx context.Context, r *Result) error {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
+	more := max(t.StepsAfter, 1)
 	entries, err := t.Bed.Recorder.Wait(ctx, r.Workload, func(entries []recorder.Entry) bool {
 		n := len(entries)
-		return n > 0 && entries[n-1].Peer == r.After.Status.PodIP && entries[n-1].Step > lastOf(entries, r.Before.Status.PodIP)
+		return n > 0 && entries[n-1].Peer == r.After.Status.PodIP && entries[n-1].Step >= lastOf(entries, r.Before.Status.PodIP)+more
 	})
 	if err != nil {
 		return err
 	}
+	r.Entries = entries
 	r.Verdict = recorder.Check(entries)
 	if len(r.Verdict.Moves) != 1 {
 		return fmt.Errorf("watching workload %q move: it moved %d times", r.Workload, len(r.Verdict.Moves))

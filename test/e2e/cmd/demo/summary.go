@@ -23,21 +23,18 @@ type summary struct {
 }
 
 func summarize(e *evidence) summary {
-	m := e.verdict.Moves[0]
-	r := summary{
+	m := e.Verdict.Moves[0]
+	return summary{
 		Workload:        m.Last.Workload,
 		FromNode:        m.Last.Node,
 		ToNode:          m.First.Node,
 		StepsBefore:     m.Last.Step,
 		FirstStepAfter:  m.First.Step,
-		StepsLost:       len(e.verdict.Lost),
-		StepsRepeated:   len(e.verdict.Repeated),
+		StepsLost:       len(e.Verdict.Lost),
+		StepsRepeated:   len(e.Verdict.Repeated),
 		MemoryBytes:     m.First.Bytes,
+		ImageBytes:      e.ImageBytes(),
 		DowntimeSeconds: m.Downtime().Seconds(),
-		Phases:          e.observations.Phases(),
+		Phases:          e.Observations.Phases(),
 	}
-	for _, c := range e.checkpoint.Status.Containers {
-		r.ImageBytes += c.PushedBytes
-	}
-	return r
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/test/e2e/recorder"
 	"github.com/cryopod/cryopod/test/e2e/timeline"
+	"github.com/cryopod/cryopod/test/e2e/trial"
 )
 
 const want = `{
@@ -46,15 +47,15 @@ func TestSummary(t *testing.T) {
 	entered := func(p v1alpha1.Phase, at time.Duration) v1alpha1.PhaseTiming {
 		return v1alpha1.PhaseTiming{Phase: p, Time: metav1.NewMicroTime(begin.Add(at))}
 	}
-	e := &evidence{verdict: recorder.Check([]recorder.Entry{entry(7, "node-1", "a", 0), entry(8, "node-2", "b", 2500*time.Millisecond)})}
-	e.checkpoint.Status = v1alpha1.PodCheckpointStatus{
+	e := &evidence{Result: &trial.Result{Checkpoint: &v1alpha1.PodCheckpoint{}, Verdict: recorder.Check([]recorder.Entry{entry(7, "node-1", "a", 0), entry(8, "node-2", "b", 2500*time.Millisecond)})}}
+	e.Checkpoint.Status = v1alpha1.PodCheckpointStatus{
 		Containers: []v1alpha1.ContainerCheckpoint{{Name: "x", PushedBytes: 10}, {Name: "y", PushedBytes: 20}},
 		Timings:    []v1alpha1.PhaseTiming{entered(v1alpha1.PhaseDumping, 0), entered(v1alpha1.PhaseExporting, time.Second)},
 	}
-	e.observations = timeline.Observations{
-		Timings:     e.checkpoint.Status.Timings,
+	e.Observations = timeline.Observations{
+		Timings:     e.Checkpoint.Status.Timings,
 		Replacement: timeline.Seen{Bound: begin.Add(1250 * time.Millisecond), Pulled: ptr.To(500 * time.Millisecond)},
-		Move:        e.verdict.Moves[0],
+		Move:        e.Verdict.Moves[0],
 	}
 	got, err := json.MarshalIndent(summarize(e), "", "  ")
 	if err != nil {

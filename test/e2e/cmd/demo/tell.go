@@ -23,35 +23,35 @@ const (
 
 // tell prints what happened.
 func (s *show) tell(e *evidence) {
-	m := e.verdict.Moves[0]
+	m := e.Verdict.Moves[0]
 	s.say("\n== What the recorder saw")
-	i := slices.IndexFunc(e.entries, func(x recorder.Entry) bool { return x.Sequence == m.First.Sequence })
-	for _, x := range e.entries[max(0, i-shownSteps):i] {
+	i := slices.IndexFunc(e.Entries, func(x recorder.Entry) bool { return x.Sequence == m.First.Sequence })
+	for _, x := range e.Entries[max(0, i-shownSteps):i] {
 		s.sayStep(x)
 	}
 	s.say("  -- %.2f s without a step --", m.Downtime().Seconds())
-	for _, x := range e.entries[i:min(len(e.entries), i+shownSteps)] {
+	for _, x := range e.Entries[i:min(len(e.Entries), i+shownSteps)] {
 		s.sayStep(x)
 	}
-	s.say("  %d steps lost, %d repeated", len(e.verdict.Lost), len(e.verdict.Repeated))
+	s.say("  %d steps lost, %d repeated", len(e.Verdict.Lost), len(e.Verdict.Repeated))
 
 	s.say("\n== How long it took")
-	e.observations.Print(s.out)
-	for _, c := range e.checkpoint.Status.Containers {
+	e.Observations.Print(s.out)
+	for _, c := range e.Checkpoint.Status.Containers {
 		s.say("  container %s: archive of %s, %s pushed", c.Name, size(c.Bytes), size(c.PushedBytes))
 	}
 
-	s.say("\n== What Kubernetes says: %s", e.checkpoint.Name)
-	s.say("  %s: %s", e.checkpoint.Status.Phase, e.checkpoint.Status.Message)
-	conditions := slices.Clone(e.after.Status.Conditions)
+	s.say("\n== What Kubernetes says: %s", e.Checkpoint.Name)
+	s.say("  %s: %s", e.Checkpoint.Status.Phase, e.Checkpoint.Status.Message)
+	conditions := slices.Clone(e.After.Status.Conditions)
 	slices.SortStableFunc(conditions, func(x, y corev1.PodCondition) int { return x.LastTransitionTime.Compare(y.LastTransitionTime.Time) })
 	for _, c := range conditions {
 		if c.Status == corev1.ConditionTrue {
-			s.say("  %s  %s is %s", c.LastTransitionTime.UTC().Format(clock), e.after.Name, c.Type)
+			s.say("  %s  %s is %s", c.LastTransitionTime.UTC().Format(clock), e.After.Name, c.Type)
 		}
 	}
 	s.say("\n== What was published as events")
-	for _, x := range since(e.observations.Requested, e.events) {
+	for _, x := range since(e.Observations.Requested, e.events) {
 		s.say("  %s  %s %s: %s: %s", bed.EventTime(x).UTC().Format(clock), x.InvolvedObject.Kind, x.InvolvedObject.Name, x.Reason, x.Message)
 	}
 }
