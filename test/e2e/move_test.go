@@ -17,6 +17,7 @@ import (
 // TestEvacuation drains nodes of pods: those that can be saved carry on, those that can't start cold and say why, and those that
 // are none of Cryopod's business are let alone.
 func TestEvacuation(t *testing.T) {
+	t.Parallel()
 	for name, c := range movable {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
