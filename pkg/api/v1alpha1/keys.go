@@ -104,6 +104,16 @@ const (
 	LabelPodUID = Group + "/pod-uid"
 )
 
+const (
+	// EvictionResponder is Cryopod's name among the eviction responders of a pod (KEP-4563), and the key of the label that the Evictions
+	// of such pods have.
+	EvictionResponder = Group + "/responder"
+
+	// EvictionResponderPriority puts Cryopod before the responder of the pod's own controller, which has 10000: that can only
+	// make another pod, which starts cold.
+	EvictionResponderPriority = 20000
+)
+
 // SchedulerName is the scheduler profile with the plugin CheckpointLocality.
 const SchedulerName = "cryopod-scheduler"
 
