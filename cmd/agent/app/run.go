@@ -165,6 +165,7 @@ func (a *agent) addSource() error {
 		Dumper: &dump.Dumper{Kubelet: a.kubelet, StateDir: filepath.Dir(a.ContainerdSocket)},
 		Exporter: &export.Exporter{
 			Registry: pusher, Prefix: a.Registry, Images: a.runtime, Dir: a.CheckpointDir, Origin: a.origin, Bandwidth: a.bandwidth,
+			Cluster: &export.Cluster{Reader: a.mgr.GetAPIReader()},
 		},
 		Requirements: a.profile.Requirements,
 		Recorder:     source.Events{Recorder: a.mgr.GetEventRecorder("cryopod-agent")},

@@ -44,7 +44,7 @@ type Images interface {
 	ImageConfig(ctx context.Context, containerID string) ([]byte, error)
 }
 
-// Exporter exports archives. All fields must be set; its methods may be called concurrently.
+// Exporter exports archives. All fields but Cluster must be set; its methods may be called concurrently.
 type Exporter struct {
 	// Registry takes the images; Prefix is where in it: registry/path.
 	Registry Registry
@@ -55,6 +55,8 @@ type Exporter struct {
 	Dir string
 	// Origin describes the node for the images' annotations.
 	Origin func() image.Origin
+	// Cluster tells which cluster this is; nil where that is not known.
+	Cluster *Cluster
 	// Bandwidth learns from each push.
 	Bandwidth *Bandwidth
 }
@@ -82,6 +84,9 @@ func (e *Exporter) Export(ctx context.Context, p source.Part) (_ v1alpha1.Contai
 		return v1alpha1.ContainerCheckpoint{}, err
 	}
 	origin := e.Origin()
+	if e.Cluster != nil {
+		origin.Cluster = e.Cluster.UID(ctx)
+	}
 	origin.Namespace, origin.Pod, origin.PodUID, origin.Image = p.Checkpoint.Namespace, p.Pod.Name, string(p.Pod.UID), p.BaseImage
 	tag := Tag(e.Prefix, p.Checkpoint, p.Container.Name)
 	result, err := e.Registry.Push(ctx, image.Request{
