@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -77,6 +78,7 @@ func Parse(args []string, lookupEnv func(string) (string, bool)) (Options, error
 	if fromEnv, ok := lookupEnv("POD_NAMESPACE"); ok && fromEnv != "" {
 		namespace = fromEnv
 	}
+	o.Checkpoint.Retention.Registry, _ = lookupEnv("CRYOPOD_REGISTRY")
 	o.addServing(flags, namespace)
 	o.addBehaviour(flags)
 	if err := flags.Parse(args); err != nil {
@@ -114,9 +116,14 @@ func (o *Options) addBehaviour(flags *pflag.FlagSet) {
 	flags.StringVar(&o.SchedulerLease, "scheduler-lease", "cryopod-scheduler",
 		"Lease of Cryopod's scheduler: pods are sent to it only while somebody renews that")
 	flags.DurationVar(&o.Admission.Hold, "hold", admission.DefaultHold,
-		"how long one eviction is held while the pod is saved, before it is answered with 429 and comes again; at most "+maxHold.String())
+		"how long one eviction or deletion is held while the pod is saved, before it is answered with 429; at most "+maxHold.String())
+	flags.DurationVar(&o.Admission.PreemptionHold, "preemption-hold", admission.DefaultPreemptionHold,
+		"the same for deletions by schedulers; make it short where the scheduler deletes within its scheduling cycle "+
+			"(before Kubernetes 1.33, or with SchedulerAsyncPreemption off): all other pods wait for that")
 	flags.IntVar(&o.Admission.MaxHolds, "max-holds", admission.DefaultMaxHolds,
-		"how many evictions a replica holds at a time; further ones get their 429 at once")
+		"how many evictions and deletions a replica holds at a time; further ones get their 429 at once")
+	flags.StringSliceVar(&o.Admission.EvictingUsers, "evicting-users", admission.DefaultEvictingUsers,
+		"users that delete pods to clear nodes: their deletions count as evictions; * stands for any characters but /")
 	flags.DurationVar(&o.Admission.PickupTimeout, "pickup-timeout", admission.DefaultPickupTimeout,
 		"how long a node's agent may take to begin, before the pod goes without a checkpoint")
 	flags.IntVar(&o.Admission.MaxAttempts, "max-attempts", admission.DefaultMaxAttempts,
@@ -185,6 +192,14 @@ func (o *Options) validateCertificate(wrong func(flag, format string, args ...an
 func (o *Options) validateBehaviour(wrong func(flag, format string, args ...any)) {
 	if h := o.Admission.Hold; h <= 0 || h > maxHold {
 		wrong("hold", "%s is not between 0 and %s; the API server gives a webhook 30s", h, maxHold)
+	}
+	if h := o.Admission.PreemptionHold; h <= 0 || h > maxHold {
+		wrong("preemption-hold", "%s is not between 0 and %s; the API server gives a webhook 30s", h, maxHold)
+	}
+	for _, pattern := range o.Admission.EvictingUsers {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			wrong("evicting-users", "%q is no pattern, such as system:serviceaccount:*:karpenter", pattern)
+		}
 	}
 	if o.Admission.MaxHolds < 1 {
 		wrong("max-holds", "%d is less than 1", o.Admission.MaxHolds)

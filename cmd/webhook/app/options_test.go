@@ -92,6 +92,8 @@ func TestParseRefuses(t *testing.T) {
 		"--hold=30s":                         {"--hold: 30s is not between 0 and 25s"},
 		"--hold=0s":                          {"--hold: 0s is not"},
 		"--max-holds=0":                      {"--max-holds: 0 is less than 1"},
+		"--preemption-hold=26s":              {"--preemption-hold: 26s is not between 0 and 25s"},
+		"--evicting-users=a,[b":              {`--evicting-users: "[b" is no pattern`},
 		"--max-attempts=0":                   {"--max-attempts: 0 is less than 1"},
 		"--pickup-timeout=0s":                {"--pickup-timeout: 0s is not positive"},
 		"--unbound-after=1m":                 {"--unbound-after: 1m0s is not longer than 1m0s"},

@@ -49,8 +49,9 @@ func addRetention(flags *pflag.FlagSet, o *retention.Options) {
 			"without it they are deleted as soon as nobody can need them")
 	flags.DurationVar(&o.SweepEvery, "retention-sweep", retention.DefaultSweepEvery,
 		"how often the registry is searched for images that no PodCheckpoint names")
-	flags.StringVar(&o.Registry, "registry", "",
-		"where the agents push checkpoint images: registry.example.com/path. Without it, only the agents delete images")
+	flags.StringVar(&o.Registry, "registry", o.Registry,
+		"where the agents push checkpoint images: registry.example.com/path; also by the environment's CRYOPOD_REGISTRY. "+
+			"Without it, only the agents delete images")
 	flags.StringVar(&o.RegistryConfig, "registry-config", "",
 		"directory with a Docker config.json that has the registry's credentials, which must allow to delete; empty: none. It is read again for each use")
 	flags.BoolVar(&o.RegistryInsecure, "registry-insecure", false,

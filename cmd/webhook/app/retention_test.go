@@ -31,6 +31,16 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+func TestRegistryByEnvironment(t *testing.T) {
+	env := environment(map[string]string{"CRYOPOD_REGISTRY": "registry.local:5000/checkpoints"})
+	for args, want := range map[string]string{"": "registry.local:5000/checkpoints", "--registry=r.io/x": "r.io/x", "--registry=": ""} {
+		got, err := app.Parse(strings.Fields(args), env)
+		if err != nil || got.Checkpoint.Retention.Registry != want {
+			t.Errorf("with %q the registry is %q (%v), want %q", args, got.Checkpoint.Retention.Registry, err, want)
+		}
+	}
+}
+
 func TestRetentionRefuses(t *testing.T) {
 	for args, want := range map[string]string{
 		"--retention-count=-1":      "--retention-count: -1 is negative",
