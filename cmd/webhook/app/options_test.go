@@ -29,7 +29,10 @@ func defaults(change ...func(*app.Options)) app.Options {
 		MetricsAddress: ":8080", ProbeAddress: ":8081", LeaderElect: true,
 		CertMode: app.CertRotate, CertDir: "/etc/cryopod/tls", CertSecret: "cryopod-webhook-tls", Configuration: "cryopod",
 		CertLifetime: 90 * 24 * time.Hour, SchedulerLease: "cryopod-scheduler",
-		Admission:  admission.Options{Hold: 20 * time.Second, MaxHolds: 64, PickupTimeout: 10 * time.Second, MaxAttempts: 3},
+		Admission: admission.Options{
+			Hold: 20 * time.Second, PreemptionHold: 20 * time.Second, MaxHolds: 64, PickupTimeout: 10 * time.Second, MaxAttempts: 3,
+			EvictingUsers: admission.DefaultEvictingUsers,
+		},
 		Checkpoint: checkpoint.Options{UnboundAfter: 75 * time.Second, ReadyFor: 10 * time.Minute, Retention: keptByDefault},
 		LogLevel:   "info", LogFormat: "json",
 	}
@@ -61,10 +64,13 @@ func TestParse(t *testing.T) {
 			}),
 		},
 		"bounds": {
-			args: "--hold=25s --max-holds=1 --pickup-timeout=1s --max-attempts=1 --unbound-after=61s --ready-for=1s --retention-age=1s " +
-				"--webhook-port=1 --metrics-address=0 --cert-lifetime=24h --log-level=debug --log-format=text",
+			args: "--hold=25s --preemption-hold=1s --evicting-users=me,you:* --max-holds=1 --pickup-timeout=1s --max-attempts=1 " +
+				"--unbound-after=61s --ready-for=1s --retention-age=1s --webhook-port=1 --metrics-address=0 --cert-lifetime=24h --log-level=debug --log-format=text",
 			want: defaults(func(o *app.Options) {
-				o.Admission = admission.Options{Hold: 25 * time.Second, MaxHolds: 1, PickupTimeout: time.Second, MaxAttempts: 1}
+				o.Admission = admission.Options{
+					Hold: 25 * time.Second, PreemptionHold: time.Second, MaxHolds: 1, PickupTimeout: time.Second, MaxAttempts: 1,
+					EvictingUsers: []string{"me", "you:*"},
+				}
 				o.Checkpoint = checkpoint.Options{UnboundAfter: 61 * time.Second, ReadyFor: time.Second, Retention: keptByDefault}
 				o.Checkpoint.Retention.Policy.Age = time.Second
 				o.WebhookPort, o.MetricsAddress, o.CertLifetime = 1, "0", 24*time.Hour
