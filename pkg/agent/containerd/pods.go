@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package containerd
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
+
+// The labels that the kubelet gives to sandboxes and containers (k8s.io/cri-client/pkg/types).
+const (
+	labelPodName      = "io.kubernetes.pod.name"
+	labelPodNamespace = "io.kubernetes.pod.namespace"
+	labelPodUID       = "io.kubernetes.pod.uid"
+)
+
+// Pod is a pod of the node as the CRI knows it.
+type Pod struct {
+	// UID, Namespace and Name are the pod's.
+	UID             types.UID
+	Namespace, Name string
+	// Annotations are those that the pod had when it was started.
+	Annotations map[string]string
+}
+
+// EnabledPods lists the pods of the node that are opted in and not ended: those whose sandbox runs and has the label that the webhook
+// gave the pod. The kubelet hands a pod's labels and annotations on to its sandbox, so that nobody has to ask the API server.
+func (c *Client) EnabledPods(ctx context.Context) ([]Pod, error) {
+	answer, err := c.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{Filter: &runtimeapi.PodSandboxFilter{
+		State:         &runtimeapi.PodSandboxStateValue{State: runtimeapi.PodSandboxState_SANDBOX_READY},
+		LabelSelector: map[string]string{v1alpha1.LabelEnabled: "true"},
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("asking the runtime for its sandboxes: %w", err)
+	}
+	pods := make([]Pod, 0, len(answer.GetItems()))
+	for _, s := range answer.GetItems() {
+		pods = append(pods, Pod{
+			UID: types.UID(s.GetLabels()[labelPodUID]), Namespace: s.GetLabels()[labelPodNamespace], Name: s.GetLabels()[labelPodName],
+			Annotations: s.GetAnnotations(),
+		})
+	}
+	return pods, nil
+}
+
+// MemoryInUse tells how many bytes of memory each pod of the node works with, as the CRI counts them.
+func (c *Client) MemoryInUse(ctx context.Context) (map[types.UID]int64, error) {
+	answer, err := c.Runtime.ListContainerStats(ctx, &runtimeapi.ListContainerStatsRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("asking the runtime for its containers' memory: %w", err)
+	}
+	used := map[types.UID]int64{}
+	for _, s := range answer.GetStats() {
+		used[types.UID(s.GetAttributes().GetLabels()[labelPodUID])] += int64(s.GetMemory().GetWorkingSetBytes().GetValue())
+	}
+	return used, nil
+}
