@@ -42,6 +42,8 @@ type Options struct {
 	MaxAttempts int
 	// EvictingUsers are those whose deletions of pods count as evictions, as patterns of path.Match. Nil means DefaultEvictingUsers.
 	EvictingUsers []string
+	// Responder is whether opted-in pods name Cryopod among their eviction responders.
+	Responder bool
 	// SchedulerReady tells whether Cryopod's scheduler runs. Nil means that it does not.
 	SchedulerReady func(context.Context) bool
 }

@@ -69,7 +69,7 @@ func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, request types.U
 	if !inject.Enabled(pod) {
 		return out, metrics.PodUnchanged, nil
 	}
-	if why := never(pod); why != "" {
+	if why := match.Never(pod); why != "" {
 		return out, metrics.PodUnchanged, []string{"the pod can't be checkpointed: " + why}
 	}
 	warnings = wish.Warnings(pod)
@@ -85,6 +85,9 @@ func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, request types.U
 		outcome = metrics.PodRestoring
 	}
 	out = inject.OptIn(out, inject.Options{TemplateHash: match.TemplateHash(out), Scheduler: h.opts.SchedulerReady(ctx)})
+	if h.opts.Responder {
+		out = inject.Respond(out)
+	}
 	if pc != nil || dryRun {
 		return out, outcome, warnings
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/checkpoint/claim"
 	"github.com/cryopod/cryopod/pkg/checkpoint/event"
+	"github.com/cryopod/cryopod/pkg/checkpoint/evictionrequest"
 	"github.com/cryopod/cryopod/pkg/checkpoint/expiry"
 	"github.com/cryopod/cryopod/pkg/checkpoint/index"
 	"github.com/cryopod/cryopod/pkg/checkpoint/restore"
@@ -35,6 +36,8 @@ type Options struct {
 	UnboundAfter time.Duration
 	// ReadyFor is how long a checkpoint waits for a pod to claim it.
 	ReadyFor time.Duration
+	// EvictionRequests is whether Cryopod responds to them: the API server has to serve evictionrequest.Served.
+	EvictionRequests bool
 	// Retention bounds what is kept of checkpoints that are over.
 	Retention retention.Options
 }
@@ -52,6 +55,9 @@ func Register(ctx context.Context, mgr ctrl.Manager, events event.Recorder, o Op
 		&expiry.Reconciler{Client: c, Live: live, Events: events, Clock: clk,
 			Limits: expiry.Limits{ReadyFor: o.ReadyFor}},
 		&retention.Parts{Events: events, Clock: clk, Options: o.Retention},
+	}
+	if o.EvictionRequests {
+		controllers = append(controllers, &evictionrequest.Reconciler{Client: c, Live: live, Events: events, Clock: clk})
 	}
 	for _, one := range controllers {
 		if err := one.Register(mgr); err != nil {

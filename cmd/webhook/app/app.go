@@ -28,6 +28,7 @@ import (
 	"github.com/cryopod/cryopod/certs/selfsigned"
 	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/checkpoint"
+	"github.com/cryopod/cryopod/pkg/checkpoint/evictionrequest"
 )
 
 // name is the Lease that the leader holds, and the reporter of the controllers' events.
@@ -98,6 +99,10 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (manager.Ma
 	if err := addCertificate(mgr, o, rotator); err != nil {
 		return nil, err
 	}
+	if o.Checkpoint.EvictionRequests {
+		o.Checkpoint.EvictionRequests = evictionsServed(mgr)
+		o.Admission.Responder = o.Checkpoint.EvictionRequests
+	}
 	if err := addAdmission(ctx, mgr, o); err != nil {
 		return nil, err
 	}
@@ -142,6 +147,16 @@ func addAdmission(ctx context.Context, mgr manager.Manager, o Options) error {
 	key := client.ObjectKey{Namespace: o.Namespace, Name: o.SchedulerLease}
 	o.Admission.SchedulerReady = admission.NewSchedulerLease(mgr.GetClient(), clock.RealClock{}, key).Ready
 	return admission.SetupWithManager(ctx, mgr, o.Admission)
+}
+
+// evictionsServed tells whether there can be EvictionRequests to respond to. Where there can't, all else goes on.
+func evictionsServed(mgr manager.Manager) bool {
+	served, err := evictionrequest.Served(mgr.GetRESTMapper())
+	if !served || err != nil {
+		mgr.GetLogger().Info("Not responding to EvictionRequests, for the API server does not serve them: "+
+			"start it with --feature-gates=EvictionRequestAPI=true and --runtime-config=lifecycle.k8s.io/v1alpha1=true, and this program again", "error", err)
+	}
+	return served && err == nil
 }
 
 func addProbes(mgr manager.Manager) error {

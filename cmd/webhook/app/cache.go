@@ -12,11 +12,13 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/selection"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -32,6 +34,7 @@ func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, coordinationv1.AddToScheme, admissionregistrationv1.AddToScheme, policyv1.AddToScheme, v1alpha1.AddToScheme,
+		lifecyclev1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("making the scheme: %w", err)
@@ -52,15 +55,24 @@ func cacheOptions(o Options) cache.Options {
 		ReaderFailOnMissingInformer: true,
 		DefaultTransform:            cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Namespace{}:     {Transform: stripNamespace},
-			&corev1.Pod{}:           {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelEnabled: "true"})},
-			&corev1.Secret{}:        named(o.CertSecret),
-			&coordinationv1.Lease{}: named(o.SchedulerLease),
+			&corev1.Namespace{}: {Transform: stripNamespace},
+			&corev1.Pod{}:       {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelEnabled: "true"})},
+			&corev1.Secret{}:    named(o.CertSecret),
+			// Those that have Cryopod among their responders, and labels that say so.
+			&lifecyclev1alpha1.Eviction{}: {Label: labelled(v1alpha1.EvictionResponder)},
+			&coordinationv1.Lease{}:       named(o.SchedulerLease),
 			&admissionregistrationv1.MutatingWebhookConfiguration{}: {
 				Field: fields.OneTermEqualSelector("metadata.name", o.Configuration),
 			},
 		},
 	}
+}
+
+// labelled selects what has a label, whatever its value.
+func labelled(key string) labels.Selector {
+	// The keys are constants.
+	r, _ := labels.NewRequirement(key, selection.Exists, nil)
+	return labels.NewSelector().Add(*r)
 }
 
 // stripNamespace leaves of a namespace its name and UID, and what it says about retention.

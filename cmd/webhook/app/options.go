@@ -133,6 +133,8 @@ func (o *Options) addBehaviour(flags *pflag.FlagSet) {
 			"or a second pod might be given the same checkpoint")
 	flags.DurationVar(&o.Checkpoint.ReadyFor, "ready-for", checkpoint.DefaultReadyFor,
 		"how long a Ready checkpoint waits for a pod to claim it, before it expires")
+	flags.BoolVar(&o.Checkpoint.EvictionRequests, "eviction-requests", false,
+		"respond to EvictionRequests (KEP-4563, alpha); the API server has to serve lifecycle.k8s.io/v1alpha1, with its feature gate EvictionRequestAPI")
 	addRetention(flags, &o.Checkpoint.Retention)
 }
 
