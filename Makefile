@@ -68,7 +68,11 @@ cluster-status: ## Show its nodes and how to reach it
 ##@ Numbers
 
 .PHONY: bench
-bench: bench-migrate bench-taint ## Run all benchmarks; results go to _out/bench
+bench: bench-plan bench-migrate bench-taint ## Run all benchmarks; results go to _out/bench
+
+.PHONY: bench-plan
+bench-plan: ## Value saved of 10,000 simulated nodes that end, against the optimum and simpler ways; time for a plan
+	@go run ./test/bench/plan
 
 .PHONY: bench-migrate
 bench-migrate: ## Time from eviction to the first step on the new node, against a cold restart

@@ -56,7 +56,12 @@ type Node struct {
 }
 
 // Draw draws a node.
-func Draw(r *rand.Rand) Node {
+func Draw(r *rand.Rand) Node { return draw(r, int(math.Exp(r.Float64()*math.Log(MaxPods+1)))) }
+
+// Full draws a node with MaxPods pods.
+func Full(r *rand.Rand) Node { return draw(r, MaxPods) }
+
+func draw(r *rand.Rand, pods int) Node {
 	n := Node{Notice: 30}
 	if r.IntN(2) == 1 {
 		n.Notice = 120
@@ -64,7 +69,7 @@ func Draw(r *rand.Rand) Node {
 	n.Dump = medianRate * math.Exp(spreadRate*r.NormFloat64())
 	n.Push = medianRate * math.Exp(spreadRate*r.NormFloat64())
 	n.dumps, n.pushes = n.walk(r, n.Dump), n.walk(r, n.Push)
-	for k := range int(math.Exp(r.Float64() * math.Log(MaxPods+1))) {
+	for k := range pods {
 		bytes := math.Min(math.Max(medianBytes*math.Exp(spreadBytes*r.NormFloat64()), leastBytes), mostBytes)
 		value, priority := int64(plan.DefaultValue), int32(0)
 		if r.IntN(2) == 1 {

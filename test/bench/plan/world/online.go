@@ -35,12 +35,17 @@ type player struct {
 	result  Result
 }
 
-// Planned saves the node's pods by a planner, which is asked whenever a stage ends.
-func (n *Node) Planned(planned func(plan.Input) plan.Plan) Result {
+func newPlayer(n *Node, planned func(plan.Input) plan.Plan) *player {
 	p := &player{state: &state{node: n}, waits: make([]bool, len(n.Pods)), laps: map[int]plan.Lap{}, planned: planned}
 	for k := range p.waits {
 		p.waits[k] = true
 	}
+	return p
+}
+
+// Planned saves the node's pods by a planner, which is asked whenever a stage ends.
+func (n *Node) Planned(planned func(plan.Input) plan.Plan) Result {
+	p := newPlayer(n, planned)
 	for {
 		p.replan()
 		if len(p.jobs) == 0 {
@@ -75,7 +80,15 @@ func (p *player) entered(j job) {
 	}
 }
 
-func (p *player) replan() {
+// Input is what the planner is asked first.
+func (n *Node) Input() plan.Input {
+	p := newPlayer(n, nil)
+	input, _ := p.input()
+	return input
+}
+
+// input is what the planner is asked now, and which pod each ID is.
+func (p *player) input() (plan.Input, map[string]int) {
 	input := plan.Input{
 		Now: moment(p.now), Slots: Slots, Margin: Margin,
 		Rates: plan.Rates{Dump: measured(&p.dump, p.node.Dump), Push: measured(&p.push, p.node.Push), Latency: Latency, Safety: Safety},
@@ -107,6 +120,11 @@ func (p *player) replan() {
 		}
 		add(j.pod, plan.Job{Bytes: bytes, Stage: j.stage, Left: left, Frozen: moment(p.now).Sub(moment(j.began))})
 	}
+	return input, index
+}
+
+func (p *player) replan() {
+	input, index := p.input()
 	decided := p.planned(input)
 	for _, c := range decided.Cancel {
 		p.end(index[c.ID])
