@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/budget"
 	"github.com/cryopod/cryopod/pkg/inject"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
@@ -23,10 +24,6 @@ import (
 // newCampaign is how long after the deadline of its last checkpoint a request that a pod go counts as a new one. Until then it is
 // the old one, tried again, and its time is up.
 const newCampaign = time.Minute
-
-// fenceMargin is what has to be left of a fence for the pod to be let go: time for the API server to delete the pod before its
-// agent thaws it, and as much for clocks that differ, for Ready is written by the node's.
-const fenceMargin = 2 * time.Second
 
 // retryPause is what v1alpha1.OnFailureBlock leaves between a failure and the next attempt, times the attempts so far; maxRetryPause
 // bounds it.
@@ -116,7 +113,7 @@ func Decide(c Case) Decision {
 	if cur == nil {
 		return begin(c, c.limit(c.Now.Add(wish.Deadline(c.Pod))))
 	}
-	limit := c.limit(deadlineOf(cur))
+	limit := c.limit(match.DeadlineOf(cur))
 	switch cur.Status.Phase {
 	case v1alpha1.PhaseReady:
 		return saved(c, cur, limit)
@@ -195,29 +192,14 @@ func failedAt(pc *v1alpha1.PodCheckpoint) time.Time {
 // moment and lose that: better to wait until it is Released, and freeze it again. An agent that does not release it is away, or its clock is
 // another one; then the pod still stands still.
 func saved(c Case, cur *v1alpha1.PodCheckpoint, limit time.Time) Decision {
-	end := fenceEnd(cur)
-	margin := min(fenceMargin, end.Sub(readyTime(cur))/2)
-	away := earlier(end.Add(c.PickupTimeout), limit)
+	away := earlier(match.FenceEnd(cur).Add(c.PickupTimeout), limit)
 	switch {
-	case c.Now.Before(end.Add(-margin)), !c.Now.Before(away):
+	case match.FenceHolds(cur, c.Now), !c.Now.Before(away):
 		return Decision{Action: AllowSaved, Outcome: metrics.EvictionSaved, Checkpoint: cur}
 	case !c.Now.Before(c.HoldUntil):
 		return Decision{Action: PutOff, Outcome: metrics.EvictionPutOff, Checkpoint: cur, Until: away}
 	}
 	return Decision{Action: Wait, Checkpoint: cur, Until: earlier(away, c.HoldUntil)}
-}
-
-// fenceEnd is until when the agent keeps the pod of a Ready checkpoint frozen.
-func fenceEnd(pc *v1alpha1.PodCheckpoint) time.Time {
-	span := time.Duration(pc.Spec.FenceSeconds) * time.Second
-	if span <= 0 {
-		span = v1alpha1.DefaultFence
-	}
-	end := readyTime(pc).Add(span)
-	if pc.Status.FrozenUntil != nil {
-		end = earlier(end, pc.Status.FrozenUntil.Time)
-	}
-	return end
 }
 
 // underway decides while the checkpoint is being made.
@@ -243,10 +225,10 @@ func underway(c Case, cur *v1alpha1.PodCheckpoint, limit time.Time) Decision {
 
 // begin decides where there is no checkpoint to go on with.
 func begin(c Case, limit time.Time) Decision {
-	if why := notNow(c.Pod, c.Profile); why != "" {
+	if why := match.NotNow(c.Pod, c.Profile); why != "" {
 		return cold(c, metrics.EvictionUntouched, why)
 	}
-	if refusedByBudget(c.Pod, c.Budgets) {
+	if budget.Refuses(c.Pod, c.Budgets) {
 		return Decision{Action: Allow, Outcome: metrics.EvictionBudget}
 	}
 	if !c.Now.Before(limit) {
@@ -265,17 +247,17 @@ func begin(c Case, limit time.Time) Decision {
 // standBack puts an eviction off that its budget would refuse after those that are under way, before anything is frozen for it. They
 // end within their own deadlines; from then on the budget knows of them and answers itself.
 func standBack(c Case) (Decision, bool) {
-	budget := crowdedOut(c.Pod, c.Budgets, c.Rivals)
-	if budget == "" {
+	full := budget.CrowdedOut(c.Pod, c.Budgets, c.Rivals)
+	if full == "" {
 		return Decision{}, false
 	}
 	return Decision{Action: PutOff, Outcome: metrics.EvictionBudget, Why: fmt.Sprintf(
-		"%d other pod(s) are being moved, as many as the PodDisruptionBudget %q allows at a time", c.Rivals, budget)}, true
+		"%d other pod(s) are being moved, as many as the PodDisruptionBudget %q allows at a time", c.Rivals, full)}, true
 }
 
 // cold lets the request through without a checkpoint, and says nothing where a budget keeps the pod in place anyway.
 func cold(c Case, outcome metrics.EvictionDecision, why string) Decision {
-	if refusedByBudget(c.Pod, c.Budgets) {
+	if budget.Refuses(c.Pod, c.Budgets) {
 		return Decision{Action: Allow, Outcome: metrics.EvictionBudget}
 	}
 	return Decision{Action: Allow, Outcome: outcome, Why: why}
@@ -305,7 +287,7 @@ func current(all []*v1alpha1.PodCheckpoint, now time.Time) *v1alpha1.PodCheckpoi
 			cur = pc
 		}
 	}
-	if cur != nil && cur.Status.Phase.Final() && !now.Before(deadlineOf(cur).Add(newCampaign)) {
+	if cur != nil && cur.Status.Phase.Final() && !now.Before(match.DeadlineOf(cur).Add(newCampaign)) {
 		return nil
 	}
 	return cur
@@ -316,14 +298,6 @@ func attempts(all []*v1alpha1.PodCheckpoint, cur *v1alpha1.PodCheckpoint) int {
 	return len(slices.DeleteFunc(slices.Clone(all), func(pc *v1alpha1.PodCheckpoint) bool {
 		return !pc.Spec.Fence || !pc.Spec.Deadline.Equal(cur.Spec.Deadline)
 	}))
-}
-
-// deadlineOf is the checkpoint's deadline; one made by hand may have none, and counts as if it had the usual one.
-func deadlineOf(pc *v1alpha1.PodCheckpoint) time.Time {
-	if pc.Spec.Deadline != nil {
-		return pc.Spec.Deadline.Time
-	}
-	return pc.CreationTimestamp.Add(v1alpha1.DefaultDeadline)
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
 	"github.com/cryopod/cryopod/pkg/wish"
 )
@@ -152,5 +153,5 @@ func (h *Delete) putOff(c *Case, d Decision) string {
 		goes = "try again"
 	}
 	return fmt.Sprintf("The pod is being saved (PodCheckpoint %s is %s); %s, and by %s in any case",
-		pc.Name, cmp.Or(pc.Status.Phase, v1alpha1.PhasePending), goes, c.limit(deadlineOf(pc)).UTC().Format(time.RFC3339))
+		pc.Name, cmp.Or(pc.Status.Phase, v1alpha1.PhasePending), goes, c.limit(match.DeadlineOf(pc)).UTC().Format(time.RFC3339))
 }

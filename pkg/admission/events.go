@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
 )
 
 // maxWhy keeps an event's note below the API's 1024 characters, and a warning's readable.
@@ -19,7 +20,7 @@ const maxWhy = 600
 func checkpointStarted(r Recorder, c *Case, pc *v1alpha1.PodCheckpoint) {
 	r.Eventf(c.Pod, pc, corev1.EventTypeNormal, "CheckpointStarted", "Checkpoint",
 		"The pod is to be saved before %s; it goes by %s, with its checkpoint or without",
-		going(c.Trigger), deadlineOf(pc).UTC().Format(time.RFC3339))
+		going(c.Trigger), match.DeadlineOf(pc).UTC().Format(time.RFC3339))
 }
 
 // going is the trigger for people.

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
 )
 
@@ -104,7 +105,7 @@ func (h *Eviction) putOff(c *Case, d Decision) string {
 	if pc == nil {
 		return "Cannot evict the pod yet: " + d.Why + "; try again"
 	}
-	goes := c.limit(deadlineOf(pc)).UTC().Format(time.RFC3339)
+	goes := c.limit(match.DeadlineOf(pc)).UTC().Format(time.RFC3339)
 	if d.Why != "" {
 		return fmt.Sprintf(
 			"Eviction triggered evacuation: the pod could not be saved (PodCheckpoint %s: %s); try again, it goes by %s, with a checkpoint or without",

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
 )
 
 // rivals are the checkpoints by which other pods of the pod's owner are frozen, or about to be, and may be evicted any moment.
@@ -28,22 +29,11 @@ func rivals(ctx context.Context, r client.Reader, pod *corev1.Pod, now time.Time
 	}
 	var found []v1alpha1.PodCheckpoint
 	for i := range list.Items {
-		if pc := &list.Items[i]; pc.Spec.Fence && pc.Spec.PodUID != pod.UID && mayBeFrozen(pc, now) {
+		if pc := &list.Items[i]; pc.Spec.PodUID != pod.UID && match.MayBeFrozen(pc, now) {
 			found = append(found, *pc)
 		}
 	}
 	return found, nil
-}
-
-func mayBeFrozen(pc *v1alpha1.PodCheckpoint, now time.Time) bool {
-	switch pc.Status.Phase {
-	case v1alpha1.PhaseReady:
-		return now.Before(fenceEnd(pc))
-	case v1alpha1.PhaseClaimed:
-		// Its pod is gone, and the budget knows.
-		return false
-	}
-	return !pc.Status.Phase.Final() && now.Before(deadlineOf(pc))
 }
 
 // yield takes the checkpoint back that was made a moment ago, when other replicas made some for as many pods as the budget allows, and

@@ -16,6 +16,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/budget"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
 	"github.com/cryopod/cryopod/pkg/termination"
@@ -121,7 +122,7 @@ func (k *Keeper) begin(ctx context.Context, c *Case, d Decision) (*Decision, err
 	if err != nil {
 		return nil, err
 	}
-	if len(matching(c.Pod, c.Budgets)) > 0 {
+	if len(budget.Matching(c.Pod, c.Budgets)) > 0 {
 		back, err := k.yield(ctx, c, pc)
 		if err != nil {
 			logf.FromContext(ctx).Error(err, "Saving a pod without knowing whether its budget allows it")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package admission
+package match
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
-// never says why the pod can't be checkpointed whatever becomes of it, empty when nothing is in the way. It looks at nothing
+// Never says why the pod can't be checkpointed whatever becomes of it, empty when nothing is in the way. It looks at nothing
 // that is not there at CREATE.
-func never(pod *corev1.Pod) string {
+func Never(pod *corev1.Pod) string {
 	owner := metav1.GetControllerOfNoCopy(pod)
 	_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
 	switch {
@@ -34,16 +34,16 @@ func never(pod *corev1.Pod) string {
 	return ""
 }
 
-// notNow says why the running pod can't be checkpointed for a replacement now, empty when nothing is in the way. The profile
+// NotNow says why the running pod can't be checkpointed for a replacement now, empty when nothing is in the way. The profile
 // is that of the pod's node, nil when there is none.
-func notNow(pod *corev1.Pod, profile *v1alpha1.NodeProfile) string {
-	if why := never(pod); why != "" {
+func NotNow(pod *corev1.Pod, profile *v1alpha1.NodeProfile) string {
+	if why := Never(pod); why != "" {
 		return why
 	}
 	switch {
 	case metav1.GetControllerOfNoCopy(pod) == nil:
 		return "it has no controller that would replace it"
-	case !anyRunning(pod):
+	case !AnyRunning(pod):
 		return "none of its containers runs"
 	case profile == nil:
 		return fmt.Sprintf("the node %q has no Cryopod agent", pod.Spec.NodeName)
@@ -58,7 +58,8 @@ func notNow(pod *corev1.Pod, profile *v1alpha1.NodeProfile) string {
 	return ""
 }
 
-func anyRunning(pod *corev1.Pod) bool {
+// AnyRunning tells whether one of the pod's containers, other than init containers, runs.
+func AnyRunning(pod *corev1.Pod) bool {
 	for i := range pod.Status.ContainerStatuses {
 		if pod.Status.ContainerStatuses[i].State.Running != nil {
 			return true

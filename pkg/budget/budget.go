@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package admission
+// Package budget tells in advance what the API server says about evictions that a PodDisruptionBudget covers. All of it is pure.
+package budget
 
 import (
 	"slices"
@@ -14,10 +15,10 @@ import (
 // maxDisrupted is how many evictions the API server lets run under one budget before its controller has seen any of them.
 const maxDisrupted = 2000
 
-// refusedByBudget tells whether the API server will refuse to evict the running pod whatever the webhook says: then it
+// Refuses tells whether the API server will refuse to evict the running pod whatever anybody else says: then it
 // must not be frozen for nothing. It follows the checks of Kubernetes 1.37, pkg/registry/core/pod/storage/eviction.go.
-func refusedByBudget(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget) bool {
-	match := matching(pod, budgets)
+func Refuses(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget) bool {
+	match := Matching(pod, budgets)
 	switch len(match) {
 	case 0:
 		return false
@@ -39,17 +40,18 @@ func refusedByBudget(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget) bo
 		len(b.Status.DisruptedPods) > maxDisrupted
 }
 
-// crowdedOut names the budget that would refuse to evict the pod once the rivals are evicted too, pods that are being saved now and of
+// CrowdedOut names the budget that would refuse to evict the pod once the rivals are evicted too, pods that are being saved now and of
 // which it does not know yet. It is empty when there is none. A budget is to keep pods running: the pod must not be frozen beside them.
-func crowdedOut(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget, rivals int) string {
-	match := matching(pod, budgets)
+func CrowdedOut(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget, rivals int) string {
+	match := Matching(pod, budgets)
 	if len(match) != 1 || !isReady(pod) || rivals < int(match[0].Status.DisruptionsAllowed) {
 		return ""
 	}
 	return match[0].Name
 }
 
-func matching(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget) []*policyv1.PodDisruptionBudget {
+// Matching are the budgets that cover the pod. The API server evicts no pod that more than one covers.
+func Matching(pod *corev1.Pod, budgets []policyv1.PodDisruptionBudget) []*policyv1.PodDisruptionBudget {
 	var match []*policyv1.PodDisruptionBudget
 	for i := range budgets {
 		selector, err := metav1.LabelSelectorAsSelector(budgets[i].Spec.Selector)
