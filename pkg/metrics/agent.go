@@ -2,7 +2,11 @@
 
 package metrics
 
-import "time"
+import (
+	"time"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+)
 
 var (
 	selfTests = counter(SubsystemAgent, "self_tests_total",
@@ -11,6 +15,8 @@ var (
 		"When the restore method last passed its self-test, in seconds since 1970; 0 when its last self-test failed.", "method")
 	thaws = counter(SubsystemAgent, "thaws_total",
 		"Pods that were thawed on this node, by the cause.", "cause")
+	notices = counter(SubsystemAgent, "notices_total",
+		"Ends of pods that the agent saw coming on its node, by the cause.", "cause")
 	agentErrors = counter(SubsystemAgent, "errors_total",
 		"Failed steps of the agent, by the step.", "step")
 )
@@ -44,6 +50,11 @@ const (
 // CountThaw counts a pod that was thawed.
 func CountThaw(cause ThawCause) {
 	thaws.WithLabelValues(string(cause)).Inc()
+}
+
+// CountNotice counts that the agent announced an end of pods.
+func CountNotice(cause v1alpha1.NoticeCause) {
+	notices.WithLabelValues(string(cause)).Inc()
 }
 
 // AgentStep is a step of the agent that can fail.

@@ -13,10 +13,13 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/cryopod/cryopod/pkg/agent/containerd"
 	"github.com/cryopod/cryopod/pkg/agent/criuconf"
 	"github.com/cryopod/cryopod/pkg/agent/export"
+	"github.com/cryopod/cryopod/pkg/agent/pressure"
+	"github.com/cryopod/cryopod/pkg/agent/shutdown"
 )
 
 // serviceAccount is where the kubelet puts the pod's ServiceAccount token and the cluster's CA.
@@ -46,6 +49,9 @@ type Options struct {
 	StateDir         string
 	CRIUConfig       string
 
+	SystemBus      string
+	PressureMemory resource.QuantityValue
+
 	SelfTest      bool
 	PodNamespace  string
 	PodName       string
@@ -74,6 +80,8 @@ func DefaultOptions() Options {
 		CheckpointDir:    export.DefaultDir,
 		StateDir:         "/var/lib/cryopod",
 		CRIUConfig:       criuconf.DefaultPath,
+		SystemBus:        shutdown.DefaultSocket,
+		PressureMemory:   resource.QuantityValue{Quantity: *resource.NewQuantity(pressure.DefaultThreshold, resource.BinarySI)},
 		SelfTest:         true,
 		PodNamespace:     os.Getenv("POD_NAMESPACE"),
 		PodName:          os.Getenv("POD_NAME"),
@@ -114,6 +122,12 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 		"where the agent remembers what it froze; it must have the same path on the node, and outlive the agent")
 	f.StringVar(&o.CRIUConfig, "criu-config", o.CRIUConfig,
 		"CRIU's options as runc reads them; written by the agent unless an administrator's file is there. Empty: left alone")
+
+	f.StringVar(&o.SystemBus, "system-bus", o.SystemBus,
+		"socket of the node's D-Bus, by which systemd-logind puts shutdowns off until pods are saved; empty: shutdowns are not watched for")
+	f.Var(&o.PressureMemory, "pressure-memory",
+		"when the node has less memory available, as the kubelet counts it, its largest opted-in pod moves; 0: never. "+
+			"More than the kubelet's own threshold for evictions (100Mi by default)")
 
 	f.BoolVar(&o.SelfTest, "self-test", o.SelfTest,
 		"checkpoint and restore a process of the agent's own at start; without it the node is never used for a restore")
@@ -160,6 +174,12 @@ func (o *Options) Validate() error {
 	}
 	if o.CRIUConfig != "" && !filepath.IsAbs(o.CRIUConfig) {
 		wrong("criu-config", "must be an absolute path or empty, not %q", o.CRIUConfig)
+	}
+	if o.SystemBus != "" && !filepath.IsAbs(o.SystemBus) {
+		wrong("system-bus", "must be an absolute path or empty, not %q", o.SystemBus)
+	}
+	if o.PressureMemory.Sign() < 0 {
+		wrong("pressure-memory", "must not be negative, like %s", o.PressureMemory.String())
 	}
 	if o.SelfTest {
 		for flag, value := range map[string]string{

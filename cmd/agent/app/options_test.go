@@ -32,6 +32,8 @@ func TestValidate(t *testing.T) {
 		"numbers":              {[]string{"--registry=r.io/x", "--max-parallel=0", "--compress-workers=0"}, []string{"--max-parallel", "--compress-workers"}},
 		"a relative path":      {[]string{"--registry=r.io/x", "--state-dir=state"}, []string{"--state-dir"}},
 		"CRIU's options alone": {[]string{"--registry=r.io/x", "--criu-config="}, nil},
+		"nothing foreseen":     {[]string{"--registry=r.io/x", "--system-bus=", "--pressure-memory=0"}, nil},
+		"foreseen wrongly":     {[]string{"--registry=r.io/x", "--system-bus=bus", "--pressure-memory=-1Gi"}, []string{"--system-bus", "--pressure-memory"}},
 		"no pod":               {[]string{"--registry=r.io/x", "--pod-uid="}, []string{"--pod-uid", "--self-test=false"}},
 		"no pod and no test":   {[]string{"--registry=r.io/x", "--pod-uid=", "--self-test=false"}, nil},
 	}

@@ -70,7 +70,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := a.publish(); err != nil {
 		return err
 	}
-	for _, add := range []func() error{a.addSource, a.addRewinder, a.addUpkeep, a.addSelfTest, a.addProbes} {
+	for _, add := range []func() error{a.addSource, a.addRewinder, a.addUpkeep, a.addNotices, a.addSelfTest, a.addProbes} {
 		if err := add(); err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func (a *agent) newManager() error {
 // publish keeps the NodeProfile as the facts say; also when someone else changes or deletes it.
 func (a *agent) publish() error {
 	a.publisher = profile.NewPublisher(a.NodeName, a.mgr.GetClient(), a.profile.Facts, a.clock)
-	a.profile.Changed = a.publisher.Changed
+	a.profile.Changed, a.profile.Urgent = a.publisher.Changed, a.publisher.Urgent
 	informer, err := a.mgr.GetCache().GetInformer(context.Background(), &v1alpha1.NodeProfile{}, ctrlcache.BlockUntilSynced(false))
 	if err != nil {
 		return fmt.Errorf("watching node profile %q: %w", a.NodeName, err)
