@@ -41,6 +41,7 @@ const (
 func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod, request types.UID) (*v1alpha1.PodCheckpoint, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
+	h.notePassedOver(ctx, pod)
 	candidates, err := h.candidates(ctx, pod, request)
 	if err != nil {
 		return nil, "", err

@@ -70,6 +70,11 @@ func checkpointClaimed(r Recorder, pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) 
 	}
 }
 
+func checkpointPassedOver(r Recorder, owner *v1alpha1.Owner, pc *v1alpha1.PodCheckpoint, rule string) {
+	r.Eventf(pc, nil, corev1.EventTypeNormal, "CheckpointPassedOver", "Claim",
+		"A new pod of %s %q does not start from it: %s; it waits for one that may, and expires when none comes", owner.Kind, owner.Name, rule)
+}
+
 // ownerReference is the pod's controller as the subject of an event, nil when it has none.
 func ownerReference(pod *corev1.Pod) runtime.Object {
 	ref := metav1.GetControllerOfNoCopy(pod)

@@ -155,7 +155,10 @@ func (w *world) create(pod *corev1.Pod, dryRun bool) ctrladmission.Response {
 
 func (w *world) createBy(request types.UID, pod *corev1.Pod, dryRun bool) ctrladmission.Response {
 	n := 0
-	h := admission.NewPodCreate(w.deps, w.options, func() string { n++; return fmt.Sprintf("id-%d", n) })
+	return w.createWith(admission.NewPodCreate(w.deps, w.options, func() string { n++; return fmt.Sprintf("id-%d", n) }), request, pod, dryRun)
+}
+
+func (w *world) createWith(h *admission.PodCreate, request types.UID, pod *corev1.Pod, dryRun bool) ctrladmission.Response {
 	return h.Handle(w.t.Context(), ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 		UID: request, Namespace: "ns", DryRun: &dryRun, Object: raw(w.t, pod),
 	}})

@@ -22,8 +22,9 @@ import (
 // PodCreate answers CREATE of pods. Whatever fails on the way lets the pod through as it came.
 type PodCreate struct {
 	Dependencies
-	opts  Options
-	newID func() string
+	opts     Options
+	newID    func() string
+	passings passings
 }
 
 var _ admission.Handler = (*PodCreate)(nil)
