@@ -23,7 +23,7 @@ type options struct {
 	interval                 time.Duration
 	mebibytes                int
 	until                    int64
-	listen                   string
+	listen, health           string
 	mptcp                    bool
 	stateFile, openFile      string
 	redisAddress, statusPage string
@@ -36,6 +36,7 @@ func (o *options) register(fs *flag.FlagSet) {
 	fs.IntVar(&o.mebibytes, "memory", 8, "MiB of memory to fill and check")
 	fs.Int64Var(&o.until, "until", 0, "step after which to end well; 0 goes on for ever")
 	fs.StringVar(&o.listen, "listen", "", "address to serve echoes on")
+	fs.StringVar(&o.health, "health", "", "address to answer HTTP probes on")
 	fs.BoolVar(&o.mptcp, "mptcp", false, "hold an MPTCP socket, which CRIU can't dump")
 	fs.StringVar(&o.stateFile, "state-file", "", "file on storage that moves with the pod: read and replaced at each step")
 	fs.StringVar(&o.openFile, "open-file", "", "file that is kept open and appended to at each step")
@@ -87,6 +88,11 @@ func run(ctx context.Context, o options) error {
 	}
 	if o.listen != "" {
 		if err := workload.Echo(o.listen); err != nil {
+			return err
+		}
+	}
+	if o.health != "" {
+		if err := workload.Health(o.health); err != nil {
 			return err
 		}
 	}

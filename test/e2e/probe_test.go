@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e_test
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/test/e2e/recorder"
+)
+
+// probedSteps is how many steps a replacement does before it counts as left alone by its probe: five times what the strictest allows.
+const probedSteps = 300
+
+// probeCase is a pod with a liveness probe, each second.
+type probeCase struct {
+	failures int32
+	args     []string
+	// tells is what the event says of a pod that can't be saved between two failures; empty: it moves.
+	phase  v1alpha1.Phase
+	reason string
+	tells  string
+}
+
+var probed = map[string]probeCase{
+	"strict":   {failures: 3},
+	"stricter": {failures: 1, phase: v1alpha1.PhaseFailed, reason: "CheckpointFailed", tells: "raise its failureThreshold"},
+	// It takes longer to save than its probe is patient.
+	"large": {failures: 3, args: []string{"-memory=1536"}, phase: v1alpha1.PhaseReleased, reason: "CheckpointReleased", tells: "would have restarted it at 3s"},
+}
+
+// TestProbes drains nodes of pods with strict liveness probes: none is ever restarted, saved or not. It is about a second or two, so nothing
+// else runs meanwhile.
+func TestProbes(t *testing.T) {
+	for name, c := range probed {
+		t.Run(name, func(t *testing.T) { testProbe(t, "probe-"+name, c) })
+	}
+}
+
+func testProbe(t *testing.T, name string, c probeCase) {
+	s := newScene(t, name, nil, "main")
+	const port = "8081"
+	container := s.Stepper(s.name, "main", append(c.args, "-health=:"+port)...)
+	container.LivenessProbe = &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.Parse(port)}},
+		PeriodSeconds: 1, TimeoutSeconds: 1, FailureThreshold: c.failures,
+	}
+	s.create(s.Deployment(s.name, s.Template(s.name, container)))
+	before := s.settle()
+	after := s.drain(before)
+	if c.tells == "" {
+		s.checkMoved(before, after, 1)
+		ctx, cancel := s.within(moveTimeout)
+		defer cancel()
+		first := s.wait(ctx, "main", carriedOn(after.Status.PodIP))
+		s.wait(ctx, "main", recorder.Reached(first[len(first)-1].Step+probedSteps))
+	} else {
+		s.checkCold(before, after)
+		s.checkNotSaved(before, c)
+	}
+	s.checkNeverRestarted()
+}
+
+// checkNotSaved fails the test unless the attempt ended as it should, and tells why.
+func (s *scene) checkNotSaved(pod *corev1.Pod, c probeCase) {
+	s.t.Helper()
+	checkpoint := s.checkpoint(pod, c.phase)
+	ready := meta.FindStatusCondition(checkpoint.Status.Conditions, v1alpha1.ConditionReady)
+	if c.phase == v1alpha1.PhaseReleased && (ready == nil || ready.Reason != v1alpha1.ReasonMaxFreeze) {
+		s.t.Errorf("condition %+v, want the reason %s", ready, v1alpha1.ReasonMaxFreeze)
+	}
+	event := s.event(c.reason)
+	if !strings.Contains(event.Message, c.tells) {
+		s.t.Errorf("event %s says %q, want something of %q", event.Reason, event.Message, c.tells)
+	}
+	s.t.Logf("event %s: %s", event.Reason, event.Message)
+}
+
+// checkNeverRestarted fails the test when the kubelet killed a container because of its probe, or ran one again.
+func (s *scene) checkNeverRestarted() {
+	s.t.Helper()
+	var events corev1.EventList
+	if err := testbed.Client.List(s.t.Context(), &events, client.InNamespace(s.Namespace)); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, e := range events.Items {
+		if strings.Contains(e.Message, "failed liveness probe") {
+			s.t.Errorf("event on %s: %s", e.InvolvedObject.Name, e.Message)
+		}
+	}
+	pod, err := testbed.Pod(s.t.Context(), s.Namespace, s.name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		if c.RestartCount != 0 {
+			s.t.Errorf("container %q of pod %q was restarted %d times", c.Name, pod.Name, c.RestartCount)
+		}
+	}
+}
