@@ -73,7 +73,7 @@ func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, request types.U
 	if why := match.Never(pod); why != "" {
 		return out, metrics.PodUnchanged, []string{"the pod can't be checkpointed: " + why}
 	}
-	warnings = wish.Warnings(pod)
+	warnings = append(wish.Warnings(pod), scheduleWarnings(pod)...)
 	outcome = metrics.PodPrepared
 
 	pc, id, err := h.ownClaim(ctx, pod)
