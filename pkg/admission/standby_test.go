@@ -31,7 +31,9 @@ func onSchedule(pod string, n int, changes ...func(*v1alpha1.PodCheckpoint)) *v1
 	}}, changes...)...)
 }
 
-func keepsFrozen(pc *v1alpha1.PodCheckpoint) { pc.Spec.Fence, pc.Spec.Reason = true, v1alpha1.ReasonEviction }
+func keepsFrozen(pc *v1alpha1.PodCheckpoint) {
+	pc.Spec.Fence, pc.Spec.Reason = true, v1alpha1.ReasonEviction
+}
 
 func lostSource(is metav1.ConditionStatus) func(*v1alpha1.PodCheckpoint) {
 	return func(pc *v1alpha1.PodCheckpoint) {
@@ -349,4 +351,3 @@ func TestPodWarnsOfVolumesOnSchedule(t *testing.T) {
 		})
 	}
 }
-
