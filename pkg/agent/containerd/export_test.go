@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package containerd
+
+// Dumped is dumped.
+var Dumped = dumped
