@@ -49,6 +49,7 @@ type agent struct {
 	profile   *profile.Profile
 	publisher *profile.Publisher
 	bandwidth *export.Bandwidth
+	dumpRate  *export.Bandwidth
 	clock     clock.RealClock
 }
 
@@ -82,6 +83,9 @@ func newAgent(o Options) (*agent, error) {
 	a := &agent{Options: o, profile: &profile.Profile{}}
 	a.bandwidth = &export.Bandwidth{Changed: func() {
 		a.profile.Update(func(f *profile.Facts) { f.PushBytesPerSecond = a.bandwidth.BytesPerSecond() })
+	}}
+	a.dumpRate = &export.Bandwidth{Changed: func() {
+		a.profile.Update(func(f *profile.Facts) { f.DumpBytesPerSecond = a.dumpRate.BytesPerSecond() })
 	}}
 	node, err := profile.ReadNode()
 	if err != nil {
@@ -162,7 +166,7 @@ func (a *agent) addSource() error {
 		Live:   a.mgr.GetAPIReader(),
 		Fence:  a.runtime,
 		Ledger: ledger,
-		Dumper: &dump.Dumper{Kubelet: a.kubelet, StateDir: filepath.Dir(a.ContainerdSocket)},
+		Dumper: &dump.Dumper{Kubelet: a.kubelet, StateDir: filepath.Dir(a.ContainerdSocket), Rate: a.dumpRate},
 		Exporter: &export.Exporter{
 			Registry: pusher, Prefix: a.Registry, Images: a.runtime, Dir: a.CheckpointDir, Origin: a.origin, Bandwidth: a.bandwidth,
 			Cluster: &export.Cluster{Reader: a.mgr.GetAPIReader()},

@@ -34,6 +34,14 @@ type Dumper struct {
 	Kubelet Kubelet
 	// StateDir is containerd's state directory, where a failed dump leaves CRIU's log; empty: the log is not read.
 	StateDir string
+	// Rate learns from each dump; nil: nobody does.
+	Rate Rate
+}
+
+// Rate measures how fast archives come about.
+type Rate interface {
+	// Enter counts a dump that begins. leave has to be called at its end with the bytes of its archive, or 0 when it failed.
+	Enter() (leave func(bytes int64))
 }
 
 // Dump returns the path of a container's archive. The error begins with «criu: » where CRIU's log or the kubelet tells why CRIU
@@ -43,11 +51,26 @@ func (d *Dumper) Dump(ctx context.Context, namespace, pod string, c fence.Contai
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = time.Until(deadline)
 	}
+	leave := func(int64) {}
+	if d.Rate != nil {
+		leave = d.Rate.Enter()
+	}
 	path, err := d.Kubelet.Checkpoint(ctx, namespace, pod, c.Name, timeout)
 	if err != nil {
+		leave(0)
 		return "", Explain(err, d.StateDir, c.ID)
 	}
+	leave(size(path))
 	return path, nil
+}
+
+// size is how large the archive is; 0 where it can't be seen, which is not for the dump to complain of.
+func size(path string) int64 {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // Explain returns in few words why a container's dump failed: what CRIU's log says, else what the runtime says, else the error itself.

@@ -83,3 +83,25 @@ func TestDumpHandsOnWhatTimeIsLeft(t *testing.T) {
 		t.Errorf("timeout %s, want what is left of 30s", k.timeout)
 	}
 }
+
+// rate keeps what dumps it was told of.
+type rate struct{ bytes []int64 }
+
+func (r *rate) Enter() func(int64) { return func(bytes int64) { r.bytes = append(r.bytes, bytes) } }
+
+func TestDumpTellsItsSize(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.tar")
+	if err := os.WriteFile(path, make([]byte, 1234), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, k := &rate{}, &kubelet{path: path}
+	d := &dump.Dumper{Kubelet: k, Rate: r}
+	for _, k.err = range []error{nil, errors.New("no")} {
+		if _, err := d.Dump(t.Context(), "ns", "web", fence.Container{Name: "app"}); !errors.Is(err, k.err) {
+			t.Errorf("Dump = %v, want %v", err, k.err)
+		}
+	}
+	if len(r.bytes) != 2 || r.bytes[0] != 1234 || r.bytes[1] != 0 {
+		t.Errorf("told of %v, want 1234 and 0", r.bytes)
+	}
+}

@@ -5,47 +5,56 @@ package export
 import (
 	"math"
 	"sync"
-	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/cryopod/cryopod/pkg/plan"
 )
 
 const (
-	// weight is how much the latest measurement counts in the average.
-	weight = 0.3
-	// tooSmall is a push that says more about latency than about bandwidth, in bytes.
+	// tooSmall says more about latency than about bandwidth, in bytes.
 	tooSmall = 1 << 20
 	// step is how much the average must change before it is published anew.
 	step = 0.25
 )
 
-// Bandwidth is the moving average of the pushes' bandwidth. The zero value has measured nothing. Its methods may be called
-// concurrently.
+// Bandwidth is the moving average of how many bytes a second all pushes, or all dumps, of the node have together. Its methods may be
+// called concurrently.
 type Bandwidth struct {
 	// Changed is called after the published value changed; nil means nobody is told.
 	Changed func()
+	// Clock is the time; nil means the machine's.
+	Clock clock.PassiveClock
 
 	mu        sync.Mutex
-	average   float64
+	meter     plan.Meter
 	published float64
 }
 
-// Add counts a push.
-func (b *Bandwidth) Add(bytes int64, took time.Duration) {
-	if bytes < tooSmall || took <= 0 {
-		return
+// Enter counts a push that begins. leave has to be called at its end, with what it pushed, or 0 when it failed.
+func (b *Bandwidth) Enter() (leave func(bytes int64)) {
+	now := clock.PassiveClock(clock.RealClock{})
+	if b.Clock != nil {
+		now = b.Clock
 	}
 	b.mu.Lock()
-	measured := float64(bytes) / took.Seconds()
-	if b.average == 0 {
-		b.average = measured
-	}
-	b.average += weight * (measured - b.average)
-	changed := math.Abs(b.average-b.published) > step*b.published
-	if changed {
-		b.published = b.average
-	}
+	lap := b.meter.Enter(now.Now())
 	b.mu.Unlock()
-	if changed && b.Changed != nil {
-		b.Changed()
+	return func(bytes int64) {
+		if bytes < tooSmall {
+			bytes = 0
+		}
+		b.mu.Lock()
+		b.meter.Leave(lap, now.Now(), bytes)
+		average := b.meter.Rate()
+		changed := math.Abs(average-b.published) > step*b.published
+		if changed {
+			b.published = average
+		}
+		b.mu.Unlock()
+		if changed && b.Changed != nil {
+			b.Changed()
+		}
 	}
 }
 

@@ -89,14 +89,16 @@ func (e *Exporter) Export(ctx context.Context, p source.Part) (_ v1alpha1.Contai
 	}
 	origin.Namespace, origin.Pod, origin.PodUID, origin.Image = p.Checkpoint.Namespace, p.Pod.Name, string(p.Pod.UID), p.BaseImage
 	tag := Tag(e.Prefix, p.Checkpoint, p.Container.Name)
+	leave := e.Bandwidth.Enter()
 	result, err := e.Registry.Push(ctx, image.Request{
 		Archive:   func() (io.ReadCloser, error) { return open(path) },
 		Container: p.Container.Name, Tag: tag, Base: base, Origin: origin,
 	})
 	if err != nil {
+		leave(0)
 		return v1alpha1.ContainerCheckpoint{}, err
 	}
-	e.Bandwidth.Add(result.PushedBytes, result.Duration)
+	leave(result.PushedBytes)
 	metrics.ObserveExport(result.ArchiveBytes, result.PushedBytes)
 	return v1alpha1.ContainerCheckpoint{
 		Name: p.Container.Name, Image: result.Digest, ImageTag: tag, Bytes: result.ArchiveBytes, PushedBytes: result.PushedBytes,

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/cryopod/cryopod/pkg/agent/export"
 	"github.com/cryopod/cryopod/pkg/agent/fence"
@@ -201,7 +202,8 @@ func TestWithdrawTriesEveryImage(t *testing.T) {
 
 func TestBandwidth(t *testing.T) {
 	changes := 0
-	b := &export.Bandwidth{Changed: func() { changes++ }}
+	now := clocktesting.NewFakePassiveClock(time.Unix(0, 0))
+	b := &export.Bandwidth{Changed: func() { changes++ }, Clock: now}
 	steps := []struct {
 		name        string
 		bytes       int64
@@ -210,14 +212,30 @@ func TestBandwidth(t *testing.T) {
 		wantChanges int
 	}{
 		{"too small to tell", 1000, time.Second, 0, 0},
+		{"it failed", 0, time.Second, 0, 0},
 		{"the first", 100 << 20, time.Second, 100 << 20, 1},
 		{"about the same", 110 << 20, time.Second, 100 << 20, 1},
 		{"much faster", 400 << 20, time.Second, 201431449, 2},
 	}
 	for _, s := range steps {
-		b.Add(s.bytes, s.took)
+		leave := b.Enter()
+		now.SetTime(now.Now().Add(s.took))
+		leave(s.bytes)
 		if got := b.BytesPerSecond(); got != s.want || changes != s.wantChanges {
 			t.Errorf("%s: %d after %d changes, want %d after %d", s.name, got, changes, s.want, s.wantChanges)
 		}
+	}
+}
+
+// TestBandwidthTogether has two pushes at once: each gets half of what there is.
+func TestBandwidthTogether(t *testing.T) {
+	now := clocktesting.NewFakePassiveClock(time.Unix(0, 0))
+	b := &export.Bandwidth{Clock: now}
+	one, other := b.Enter(), b.Enter()
+	now.SetTime(now.Now().Add(2 * time.Second))
+	one(100 << 20)
+	other(100 << 20)
+	if got := b.BytesPerSecond(); got != 100<<20 {
+		t.Errorf("%d bytes a second, want %d", got, 100<<20)
 	}
 }

@@ -52,6 +52,8 @@ type Facts struct {
 	Images []v1alpha1.NodeImage
 	// PushBytesPerSecond is the measured bandwidth; 0 when none was measured.
 	PushBytesPerSecond int64
+	// DumpBytesPerSecond is the measured rate of dumps; 0 when none was measured.
+	DumpBytesPerSecond int64
 	// Notices are what the agent sees coming, at most one of each cause.
 	Notices map[v1alpha1.NoticeCause]v1alpha1.NodeNotice
 }
@@ -122,6 +124,9 @@ func StatusOf(f Facts, before v1alpha1.NodeProfileStatus, now time.Time) v1alpha
 	}
 	if f.PushBytesPerSecond == 0 {
 		s.PushBytesPerSecond = before.PushBytesPerSecond
+	}
+	if s.DumpBytesPerSecond = f.DumpBytesPerSecond; s.DumpBytesPerSecond == 0 {
+		s.DumpBytesPerSecond = before.DumpBytesPerSecond
 	}
 	if f.Test.Done {
 		method := f.Test.Method

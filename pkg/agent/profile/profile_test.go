@@ -155,3 +155,14 @@ func TestPublish(t *testing.T) {
 		t.Errorf("owners (-want +got):\n%s", diff)
 	}
 }
+
+// TestRatesAreKept leaves what a former life of the agent measured until there is a measurement.
+func TestRatesAreKept(t *testing.T) {
+	before := v1alpha1.NodeProfileStatus{PushBytesPerSecond: 10, DumpBytesPerSecond: 20}
+	for _, tc := range []struct{ push, dump, wantPush, wantDump int64 }{{0, 0, 10, 20}, {3, 4, 3, 4}} {
+		got := profile.StatusOf(profile.Facts{PushBytesPerSecond: tc.push, DumpBytesPerSecond: tc.dump}, before, time.Unix(0, 0))
+		if got.PushBytesPerSecond != tc.wantPush || got.DumpBytesPerSecond != tc.wantDump {
+			t.Errorf("push %d, dump %d; want %d, %d", got.PushBytesPerSecond, got.DumpBytesPerSecond, tc.wantPush, tc.wantDump)
+		}
+	}
+}
