@@ -41,6 +41,7 @@ const (
 func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod, request types.UID) (*v1alpha1.PodCheckpoint, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
+	h.notePassedOver(ctx, pod)
 	candidates, err := h.candidates(ctx, pod, request)
 	if err != nil {
 		return nil, "", err
@@ -53,26 +54,45 @@ func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod, request types.UI
 	} else if over {
 		return nil, "", nil
 	}
-	id := h.newID()
+	id, wait := h.newID(), patience{}
 	var failed error
 	for i := range candidates {
 		if ctx.Err() != nil {
 			return nil, "", errors.Join(failed, fmt.Errorf("trying %d checkpoints: %w", len(candidates), ctx.Err()))
 		}
-		pc, err := h.claimOne(ctx, pod, client.ObjectKeyFromObject(&candidates[i]), id)
+		pc, err := h.claimCandidate(ctx, pod, &candidates[i], id, &wait)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
 		if pc != nil {
-			checkpointClaimed(h.Events, pod, pc)
 			return pc, id, nil
 		}
 	}
 	return nil, "", failed
 }
 
-// candidates are the checkpoints to try, in that order: first those that the cache has as Ready, then those that may be by now.
+// claimCandidate tries one checkpoint, and tells people when it is claimed.
+func (h *PodCreate) claimCandidate(ctx context.Context, pod *corev1.Pod, candidate *v1alpha1.PodCheckpoint, id string, wait *patience) (
+	*v1alpha1.PodCheckpoint, error,
+) {
+	key := client.ObjectKeyFromObject(candidate)
+	if !candidate.Spec.Fence {
+		pc, err := h.claimStandby(ctx, pod, key, id, wait)
+		if pc != nil {
+			standbyClaimed(h.Events, pod, pc, h.Clock.Now())
+		}
+		return pc, err
+	}
+	pc, err := h.claimOne(ctx, pod, key, id)
+	if pc != nil {
+		checkpointClaimed(h.Events, pod, pc)
+	}
+	return pc, err
+}
+
+// candidates are the checkpoints to try, in that order: first those that the cache has as Ready, then those that may be by now, and last
+// those whose pods went on after them and may be lost since.
 func (h *PodCreate) candidates(ctx context.Context, pod *corev1.Pod, request types.UID) ([]v1alpha1.PodCheckpoint, error) {
 	owner := match.OwnerOf(pod)
 	if owner == nil {
@@ -84,7 +104,9 @@ func (h *PodCreate) candidates(ctx context.Context, pod *corev1.Pod, request typ
 	if err != nil {
 		return nil, fmt.Errorf("listing the PodCheckpoints of %s %q: %w", owner.Kind, owner.Name, err)
 	}
-	open := slices.DeleteFunc(list.Items, func(pc v1alpha1.PodCheckpoint) bool { return !mayFit(pod, pc) })
+	open := slices.DeleteFunc(list.Items, func(pc v1alpha1.PodCheckpoint) bool {
+		return !mayFit(pod, pc) || !pc.Spec.Fence && !h.mayBeLost(ctx, &pc)
+	})
 	shuffle(open, request)
 	slices.SortStableFunc(open, func(a, b v1alpha1.PodCheckpoint) int { return rank(&a) - rank(&b) })
 	return open, nil
@@ -96,11 +118,14 @@ func mayFit(pod *corev1.Pod, pc v1alpha1.PodCheckpoint) bool {
 	if pc.Status.Phase == v1alpha1.PhaseClaimed || pc.Status.Phase.Final() {
 		return false
 	}
+	if !pc.Spec.Fence && pc.Status.Phase != v1alpha1.PhaseReady {
+		return false // nobody makes it Ready once its node is gone
+	}
 	if pc.Status.Owner == nil {
 		return true
 	}
 	pc.Status.Phase = v1alpha1.PhaseReady
-	fits, _ := match.Replaces(pod, &pc)
+	fits, _ := match.Fits(pod, &pc)
 	return fits
 }
 
@@ -113,12 +138,17 @@ func shuffle(pcs []v1alpha1.PodCheckpoint, request types.UID) {
 	order.Shuffle(len(pcs), func(i, j int) { pcs[i], pcs[j] = pcs[j], pcs[i] })
 }
 
-// rank puts those first that the cache has as Ready already.
+// rank puts those first that the cache has as Ready already, and those last that may need the leader's word.
 func rank(pc *v1alpha1.PodCheckpoint) int {
-	if pc.Status.Phase == v1alpha1.PhaseReady {
+	switch {
+	case pc.Spec.Fence && pc.Status.Phase == v1alpha1.PhaseReady:
 		return 0
+	case pc.Spec.Fence:
+		return 1
+	case match.SourceLost(pc):
+		return 2
 	}
-	return 1
+	return 3
 }
 
 // claimOne tries one checkpoint, twice when another writer comes between. Nil when it is not for this pod.
@@ -137,9 +167,7 @@ func (h *PodCreate) claimOne(ctx context.Context, pod *corev1.Pod, key client.Ob
 		if err != nil || !gone {
 			return nil, err
 		}
-		now := h.Clock.Now()
-		pc.Status.Enter(v1alpha1.PhaseClaimed, "The pod's replacement has claimed the checkpoint; waiting for it to run", now)
-		pc.Status.Claim = &v1alpha1.Claim{ID: id, PodName: pod.Name, Time: metav1.NewMicroTime(now)}
+		h.enterClaim(pod, &pc, id)
 		err = h.Writer.Status().Update(ctx, &pc)
 		if err == nil {
 			return &pc, nil
@@ -149,6 +177,12 @@ func (h *PodCreate) claimOne(ctx context.Context, pod *corev1.Pod, key client.Ob
 		}
 	}
 	return nil, nil
+}
+
+func (h *PodCreate) enterClaim(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint, id string) {
+	now := h.Clock.Now()
+	pc.Status.Enter(v1alpha1.PhaseClaimed, "The pod's replacement has claimed the checkpoint; waiting for it to run", now)
+	pc.Status.Claim = &v1alpha1.Claim{ID: id, PodName: pod.Name, Time: metav1.NewMicroTime(now)}
 }
 
 // sourceGone tells whether the checkpointed pod is gone or on its way: only then may another process go on from its state.
