@@ -24,17 +24,17 @@ const probedSteps = 300
 type probeCase struct {
 	failures int32
 	args     []string
-	// tells is what the event says of a pod that can't be saved between two failures; empty: it moves.
-	phase  v1alpha1.Phase
-	reason string
-	tells  string
+	// phase, reason and tells are those of the checkpoint, and of the event, of a pod that can't be saved between two failures; empty: it moves.
+	phase         v1alpha1.Phase
+	reason, tells string
 }
 
 var probed = map[string]probeCase{
 	"strict":   {failures: 3},
 	"stricter": {failures: 1, phase: v1alpha1.PhaseFailed, reason: "CheckpointFailed", tells: "raise its failureThreshold"},
 	// It takes longer to save than its probe is patient.
-	"large": {failures: 3, args: []string{"-memory=1536"}, phase: v1alpha1.PhaseReleased, reason: "CheckpointReleased", tells: "would have restarted it at 3s"},
+	"large": {failures: 3, args: []string{"-memory=1536"}, phase: v1alpha1.PhaseReleased, reason: "CheckpointReleased",
+		tells: "would have restarted it at 3s"},
 }
 
 // TestProbes drains nodes of pods with strict liveness probes: none is ever restarted, saved or not. It is about a second or two, so nothing

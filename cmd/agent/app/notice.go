@@ -83,6 +83,7 @@ func (a *agent) announce(cause v1alpha1.NoticeCause) func(*v1alpha1.NodeNotice) 
 		metrics.CountNotice(cause)
 		// The name for UID, as the kubelet has it: so "kubectl describe node" finds the event.
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.NodeName, UID: types.UID(a.NodeName)}}
-		recorder.Eventf(node, nil, corev1.EventTypeWarning, string(cause)+"Announced", "Announce", "%s; its pods are saved and move while there is time", n.Message)
+		recorder.Eventf(node, nil, corev1.EventTypeWarning, string(cause)+"Announced", "Announce",
+			"%s; what can be saved moves while there is time", n.Message)
 	}
 }

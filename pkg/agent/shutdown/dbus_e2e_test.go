@@ -55,7 +55,7 @@ func startBus(t *testing.T, socket string) *bus {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := &bus{socket: socket, daemon: exec.Command("dbus-daemon", "--nofork", "--nopidfile", "--config-file="+config)}
+	b := &bus{socket: socket, daemon: exec.CommandContext(context.WithoutCancel(t.Context()), "dbus-daemon", "--nofork", "--nopidfile", "--config-file="+config)}
 	b.daemon.Stderr = os.Stderr
 	b.daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := b.daemon.Start(); err != nil {
@@ -189,7 +189,7 @@ func TestRealBus(t *testing.T) {
 }
 
 func TestNoBus(t *testing.T) {
-	_, err := shutdown.Dial(filepath.Join(t.TempDir(), "bus"))(context.Background())
+	_, err := shutdown.Dial(filepath.Join(t.TempDir(), "bus"))(t.Context())
 	if !errors.Is(err, shutdown.ErrNoBus) {
 		t.Errorf("Dial of nothing = %v", err)
 	}

@@ -51,7 +51,8 @@ type login1 struct {
 }
 
 func (l *login1) subscribe() error {
-	err := l.conn.AddMatchSignal(dbus.WithMatchSender(service), dbus.WithMatchObjectPath(object), dbus.WithMatchInterface(manager), dbus.WithMatchMember(begins))
+	err := l.conn.AddMatchSignal(
+		dbus.WithMatchSender(service), dbus.WithMatchObjectPath(object), dbus.WithMatchInterface(manager), dbus.WithMatchMember(begins))
 	if err != nil {
 		return fmt.Errorf("subscribing to %s of systemd-logind: %w", begins, err)
 	}

@@ -75,7 +75,8 @@ func span(container, kind string, p *corev1.Probe, s *corev1.ContainerStatus, no
 	if failures < 1 {
 		failures = 3
 	}
-	b := Budget{Probe: fmt.Sprintf("the %s probe of container %q (%s every %s, timeout %s, %d failures)", kind, container, how(p), period, timeout, failures)}
+	b := Budget{Probe: fmt.Sprintf("the %s probe of container %q (%s every %s, timeout %s, %d failures)",
+		kind, container, how(p), period, timeout, failures)}
 	// The first probe comes no sooner than this.
 	first := seconds(p.InitialDelaySeconds, 0)
 	if running := s.State.Running.StartedAt; !running.IsZero() {
