@@ -12,6 +12,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/checkpoint/event"
+	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
 )
 
@@ -60,6 +61,10 @@ func Carries(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) bool {
 }
 
 func bind(pc *v1alpha1.PodCheckpoint, carrier *corev1.Pod) Step {
+	state := ""
+	if match.SourceLost(pc) {
+		state = fmt.Sprintf(", which was %s old when it was claimed (what happened since is lost)", match.Age(pc, pc.Status.Claim.Time.Time))
+	}
 	status := pc.Status.DeepCopy()
 	status.Claim.PodName = carrier.Name
 	status.Claim.PodUID = carrier.UID
@@ -68,8 +73,8 @@ func bind(pc *v1alpha1.PodCheckpoint, carrier *corev1.Pod) Step {
 		Status: status, Outcome: metrics.ClaimBound,
 		Event: event.Event{
 			Type: corev1.EventTypeNormal, Reason: event.ReasonClaimed, Action: "Bind",
-			Message: fmt.Sprintf("Pod %q takes over from pod %q by PodCheckpoint %q; restoring it on the node that it is scheduled to",
-				carrier.Name, pc.Spec.PodName, pc.Name),
+			Message: fmt.Sprintf("Pod %q takes over from pod %q by PodCheckpoint %q%s; restoring it on the node that it is scheduled to",
+				carrier.Name, pc.Spec.PodName, pc.Name, state),
 		},
 	}
 }

@@ -139,3 +139,16 @@ func TestCarries(t *testing.T) {
 		})
 	}
 }
+
+// TestBindTellsTheAge has a checkpoint that was made on a schedule: what its pod did afterwards is lost.
+func TestBindTellsTheAge(t *testing.T) {
+	pc := claimed(func(pc *v1alpha1.PodCheckpoint) {
+		pc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionSourceLost, Status: metav1.ConditionTrue}}
+		pc.Status.Timings = []v1alpha1.PhaseTiming{{Phase: v1alpha1.PhaseFreezing, Time: metav1.NewMicroTime(start.Add(-252 * time.Second))}}
+	})
+	const want = `Pod "cart-new" takes over from pod "cart-old" by PodCheckpoint "cart-1", which was 4m12s old when it was claimed ` +
+		"(what happened since is lost); restoring it on the node that it is scheduled to"
+	if got := claim.Next(pc, replacement("c1"), start.Add(time.Minute), unboundAfter).Event.Message; got != want {
+		t.Errorf("the event says %q, want %q", got, want)
+	}
+}

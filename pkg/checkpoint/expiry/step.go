@@ -12,6 +12,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/checkpoint/event"
+	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
 )
 
@@ -37,23 +38,37 @@ type Step struct {
 // Next is what is to be done about the PodCheckpoint at that time. SourceGone tells whether the pod that it saves exists no more; it
 // matters as long as UnderWay is true.
 func Next(pc *v1alpha1.PodCheckpoint, sourceGone bool, now time.Time, limits Limits) Step {
-	switch phase := pc.Status.Phase; {
+	switch {
 	case UnderWay(pc):
 		return nextUnderWay(pc, sourceGone, now, limits)
-	case phase == v1alpha1.PhaseReady:
-		ready, known := pc.Status.Entered(v1alpha1.PhaseReady)
-		if !known {
-			ready = pc.CreationTimestamp.Time
-		}
-		return at(ready.Add(limits.ReadyFor), now, func() Step { return expire(pc, now, limits) })
+	case Waits(pc):
+		return at(waitsSince(pc).Add(limits.ReadyFor), now, func() Step { return expire(pc, now, limits) })
 	}
 	return Step{}
+}
+
+// Waits tells whether the checkpoint is there for a pod to claim it. One that was made on a schedule is not, as long as its pod is not lost:
+// package standby sees to it.
+func Waits(pc *v1alpha1.PodCheckpoint) bool {
+	standby := pc.Spec.Reason == v1alpha1.ReasonSchedule && !pc.Spec.Fence && !match.SourceLost(pc)
+	return pc.Status.Phase == v1alpha1.PhaseReady && !standby
+}
+
+// waitsSince is since when: since it is Ready, or since its pod is known to be lost.
+func waitsSince(pc *v1alpha1.PodCheckpoint) time.Time {
+	if c := meta.FindStatusCondition(pc.Status.Conditions, v1alpha1.ConditionSourceLost); c != nil && match.SourceLost(pc) {
+		return c.LastTransitionTime.Time
+	}
+	if ready, known := pc.Status.Entered(v1alpha1.PhaseReady); known {
+		return ready
+	}
+	return pc.CreationTimestamp.Time
 }
 
 // ByName tells whether the checkpoint waits for a pod of the very name of the one that it saves.
 func ByName(pc *v1alpha1.PodCheckpoint) bool {
 	owner := pc.Status.Owner
-	return pc.Status.Phase == v1alpha1.PhaseReady && owner != nil && owner.Slot == pc.Spec.PodName
+	return Waits(pc) && owner != nil && owner.Slot == pc.Spec.PodName
 }
 
 // Replaced ends a checkpoint for which ByName is true when its pod was made anew without it, say because no webhook answered. From then

@@ -86,6 +86,17 @@ func TestNext(t *testing.T) {
 			pc: checkpoint(v1alpha1.PhaseReady), age: 61 * time.Minute,
 			want: outcome{Phase: v1alpha1.PhaseExpired, Outcome: metrics.OutcomeExpired, Message: "No pod claimed the checkpoint for 1h0m0s"},
 		},
+		"on a schedule, its pod runs": {pc: checkpoint(v1alpha1.PhaseReady, onSchedule), age: 100 * time.Hour},
+		"on a schedule, its pod is lost": {
+			pc: checkpoint(v1alpha1.PhaseReady, onSchedule, lostAfter(10*time.Hour)), age: 10*time.Hour + time.Minute, want: outcome{After: 59 * time.Minute},
+		},
+		"on a schedule, its pod is lost, nobody came": {
+			pc: checkpoint(v1alpha1.PhaseReady, onSchedule, lostAfter(10*time.Hour)), age: 11 * time.Hour,
+			want: outcome{Phase: v1alpha1.PhaseExpired, Outcome: metrics.OutcomeExpired, Message: "No pod claimed the checkpoint for 1h0m0s"},
+		},
+		"on a schedule, under way": {
+			pc: checkpoint(v1alpha1.PhaseExporting, onSchedule), age: 90 * time.Second, want: outcome{After: 30 * time.Second},
+		},
 		"claimed, for ages": {pc: checkpoint(v1alpha1.PhaseClaimed), age: 100 * time.Hour},
 		"restored":          {pc: checkpoint(v1alpha1.PhaseRestored), age: 100 * time.Hour},
 		"failed":            {pc: checkpoint(v1alpha1.PhaseFailed), gone: true, age: 100 * time.Hour},
@@ -106,5 +117,32 @@ func TestNext(t *testing.T) {
 				t.Errorf("the PodCheckpoint given was changed:\n%s", diff)
 			}
 		})
+	}
+}
+
+func onSchedule(pc *v1alpha1.PodCheckpoint) { pc.Spec.Reason = v1alpha1.ReasonSchedule }
+
+// lostAfter has the checkpoint's pod known to be lost that long after start.
+func lostAfter(after time.Duration) func(*v1alpha1.PodCheckpoint) {
+	return func(pc *v1alpha1.PodCheckpoint) {
+		pc.Status.Conditions = []metav1.Condition{{
+			Type: v1alpha1.ConditionSourceLost, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(start.Add(after)),
+		}}
+	}
+}
+
+func TestByName(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change []func(*v1alpha1.PodCheckpoint)
+		want   bool
+	}{
+		"fenced":                         {change: []func(*v1alpha1.PodCheckpoint){named}, want: true},
+		"interchangeable":                {},
+		"on a schedule, its pod runs":    {change: []func(*v1alpha1.PodCheckpoint){named, onSchedule}},
+		"on a schedule, its pod is lost": {change: []func(*v1alpha1.PodCheckpoint){named, onSchedule, lostAfter(0)}, want: true},
+	} {
+		if got := expiry.ByName(checkpoint(v1alpha1.PhaseReady, tc.change...)); got != tc.want {
+			t.Errorf("%s: ByName = %t, want %t", name, got, tc.want)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -115,6 +116,14 @@ func TestReconcile(t *testing.T) {
 				Images: checkpointImages, Phase: v1alpha1.PhaseRestored, Claim: bound, Condition: "True",
 				Events: threeOf("Normal", "Restored",
 					`Restored from PodCheckpoint "cart-1" on node "node-2", 2.5 s after the claim; it carries on where pod "cart-old" stopped`),
+			},
+		},
+		"restored from a checkpoint on a schedule": {
+			pod: replacement(with(running(0), running(0))), pc: claimed(lost),
+			want: state{
+				Images: checkpointImages, Phase: v1alpha1.PhaseRestored, Claim: bound, Condition: "True",
+				Events: threeOf("Normal", "Restored", `Restored from PodCheckpoint "cart-1" on node "node-2", 2.5 s after the claim; `+
+					`it carries on from a state of pod "cart-old" that was 4m12s old when it was claimed: what happened since is lost`),
 			},
 		},
 		"failed: the pod falls back, the PodCheckpoint fails": {
@@ -240,4 +249,10 @@ func (b behind) Get(ctx context.Context, key client.ObjectKey, obj client.Object
 		return nil
 	}
 	return b.Client.Get(ctx, key, obj, opts...)
+}
+
+// lost makes the checkpoint one of a pod that ran on after it, and was lost with its node.
+func lost(pc *v1alpha1.PodCheckpoint) {
+	pc.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionSourceLost, Status: metav1.ConditionTrue, Reason: "Test"}}
+	pc.Status.Timings = []v1alpha1.PhaseTiming{{Phase: v1alpha1.PhaseFreezing, Time: metav1.NewMicroTime(start.Add(-252 * time.Second))}}
 }

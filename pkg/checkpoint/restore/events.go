@@ -8,14 +8,21 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/checkpoint/event"
+	"github.com/cryopod/cryopod/pkg/match"
 )
 
-func restoredEvent(checkpoint, source, node string, took time.Duration) event.Event {
+func restoredEvent(pc *v1alpha1.PodCheckpoint, node string, took time.Duration) event.Event {
+	from := fmt.Sprintf("where pod %q stopped", pc.Spec.PodName)
+	if match.SourceLost(pc) {
+		from = fmt.Sprintf("from a state of pod %q that was %s old when it was claimed: what happened since is lost",
+			pc.Spec.PodName, match.Age(pc, pc.Status.Claim.Time.Time))
+	}
 	return event.Event{
 		Type: corev1.EventTypeNormal, Reason: event.ReasonRestored, Action: "Restore",
-		Message: fmt.Sprintf("Restored from PodCheckpoint %q on node %q, %.1f s after the claim; it carries on where pod %q stopped",
-			checkpoint, node, took.Seconds(), source),
+		Message: fmt.Sprintf("Restored from PodCheckpoint %q on node %q, %.1f s after the claim; it carries on %s",
+			pc.Name, node, took.Seconds(), from),
 	}
 }
 

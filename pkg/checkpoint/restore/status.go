@@ -20,7 +20,7 @@ import (
 func (r *Reconciler) writeRestored(ctx context.Context, pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) error {
 	now := r.Clock.Now()
 	took := now.Sub(pc.Status.Claim.Time.Time)
-	happened := restoredEvent(pc.Name, pc.Spec.PodName, pod.Spec.NodeName, took)
+	happened := restoredEvent(pc, pod.Spec.NodeName, took)
 	next := bound(pc, pod)
 	next.Status.Enter(v1alpha1.PhaseRestored, happened.Message, now)
 	meta.SetStatusCondition(&next.Status.Conditions, metav1.Condition{
