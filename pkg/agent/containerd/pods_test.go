@@ -15,7 +15,9 @@ import (
 )
 
 // runtime has two sandboxes that run and one that ended, and filters as the CRI says.
-type runtime struct{ runtimeapi.RuntimeServiceClient }
+type runtime struct {
+	runtimeapi.RuntimeServiceClient
+}
 
 func labels(uid, enabled string) map[string]string {
 	l := map[string]string{"io.kubernetes.pod.uid": uid, "io.kubernetes.pod.namespace": "ns", "io.kubernetes.pod.name": "pod-" + uid}
