@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -41,6 +42,12 @@ func SetupWithManager(ctx context.Context, mgr manager.Manager, o Options) error
 	}
 	if _, err := informer.AddEventHandler(changes); err != nil {
 		return fmt.Errorf("watching PodCheckpoints for held requests: %w", err)
+	}
+	// Looked up in the cache when a pod may be lost with its node, on every replica.
+	for _, obj := range []client.Object{&corev1.Node{}, &corev1.Pod{}} {
+		if _, err := mgr.GetCache().GetInformer(ctx, obj); err != nil {
+			return fmt.Errorf("watching %T: %w", obj, err)
+		}
 	}
 	if o.SchedulerReady == nil {
 		key := client.ObjectKey{Namespace: schedulerNamespace, Name: schedulerLease}

@@ -18,6 +18,8 @@ import (
 	"github.com/cryopod/cryopod/pkg/checkpoint/index"
 	"github.com/cryopod/cryopod/pkg/checkpoint/restore"
 	"github.com/cryopod/cryopod/pkg/checkpoint/retention"
+	"github.com/cryopod/cryopod/pkg/checkpoint/schedule"
+	"github.com/cryopod/cryopod/pkg/checkpoint/standby"
 )
 
 const (
@@ -42,8 +44,8 @@ type Options struct {
 	Retention retention.Options
 }
 
-// Register adds the indexes and the controllers to the manager. Its cache needs all PodCheckpoints, all namespaces, and the pods with
-// v1alpha1.LabelEnabled.
+// Register adds the indexes and the controllers to the manager. Its cache needs all PodCheckpoints, namespaces, nodes and NodeProfiles, and
+// the pods with v1alpha1.LabelEnabled.
 func Register(ctx context.Context, mgr ctrl.Manager, events event.Recorder, o Options) error {
 	if err := index.Add(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -54,6 +56,8 @@ func Register(ctx context.Context, mgr ctrl.Manager, events event.Recorder, o Op
 		&restore.Reconciler{Client: c, Live: live, Events: events, Clock: clk},
 		&expiry.Reconciler{Client: c, Live: live, Events: events, Clock: clk,
 			Limits: expiry.Limits{ReadyFor: o.ReadyFor}},
+		&schedule.Reconciler{Client: c, Events: events, Clock: clk},
+		&standby.Reconciler{Client: c, Live: live, Events: events, Clock: clk},
 		&retention.Parts{Events: events, Clock: clk, Options: o.Retention},
 	}
 	if o.EvictionRequests {

@@ -44,7 +44,7 @@ func newScheme() (*runtime.Scheme, error) {
 }
 
 // cacheOptions keep in memory, and watch, only what is looked up often: all PodCheckpoints, the pods that were opted in, what namespaces say
-// about retention, and three objects by name. The rest is read from the API server when it is needed; reading it from the cache by mistake is an error.
+// about retention, what tells that nodes end or can't save pods, and three objects by name. The rest is read from the API server when it is needed; reading it from the cache by mistake is an error.
 func cacheOptions(o Options) cache.Options {
 	named := func(name string) cache.ByObject {
 		return cache.ByObject{
@@ -55,9 +55,11 @@ func cacheOptions(o Options) cache.Options {
 		ReaderFailOnMissingInformer: true,
 		DefaultTransform:            cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Namespace{}: {Transform: stripNamespace},
-			&corev1.Pod{}:       {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelEnabled: "true"})},
-			&corev1.Secret{}:    named(o.CertSecret),
+			&corev1.Namespace{}:     {Transform: stripNamespace},
+			&corev1.Node{}:          {Transform: stripNode},
+			&v1alpha1.NodeProfile{}: {Transform: stripProfile},
+			&corev1.Pod{}:           {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelEnabled: "true"})},
+			&corev1.Secret{}:        named(o.CertSecret),
 			// Those that have Cryopod among their responders, and labels that say so.
 			&lifecyclev1alpha1.Eviction{}: {Label: labelled(v1alpha1.EvictionResponder)},
 			&coordinationv1.Lease{}:       named(o.SchedulerLease),
@@ -73,6 +75,34 @@ func labelled(key string) labels.Selector {
 	// The keys are constants.
 	r, _ := labels.NewRequirement(key, selection.Exists, nil)
 	return labels.NewSelector().Add(*r)
+}
+
+// stripNode leaves of a node its name and UID, its notice, its taints, and whether it is cordoned.
+func stripNode(obj any) (any, error) {
+	node, ok := obj.(*corev1.Node)
+	if !ok {
+		return obj, nil
+	}
+	kept := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion},
+		Spec:       corev1.NodeSpec{Taints: node.Spec.Taints, Unschedulable: node.Spec.Unschedulable},
+	}
+	if notice, ok := node.Annotations[v1alpha1.AnnotationNotice]; ok {
+		metav1.SetMetaDataAnnotation(&kept.ObjectMeta, v1alpha1.AnnotationNotice, notice)
+	}
+	return kept, nil
+}
+
+// stripProfile leaves of a NodeProfile its name and UID, its conditions, and the notice that its agent gives.
+func stripProfile(obj any) (any, error) {
+	profile, ok := obj.(*v1alpha1.NodeProfile)
+	if !ok {
+		return obj, nil
+	}
+	return &v1alpha1.NodeProfile{
+		ObjectMeta: metav1.ObjectMeta{Name: profile.Name, UID: profile.UID, ResourceVersion: profile.ResourceVersion},
+		Status:     v1alpha1.NodeProfileStatus{Notice: profile.Status.Notice, Conditions: profile.Status.Conditions},
+	}, nil
 }
 
 // stripNamespace leaves of a namespace its name and UID, and what it says about retention.
