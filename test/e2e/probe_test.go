@@ -5,6 +5,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -22,6 +23,7 @@ const probedSteps = 300
 
 // probeCase is a pod with a liveness probe, each second.
 type probeCase struct {
+	handler  corev1.ProbeHandler
 	failures int32
 	args     []string
 	// phase, reason and tells are those of the checkpoint, and of the event, of a pod that can't be saved between two failures; empty: it moves.
@@ -29,12 +31,23 @@ type probeCase struct {
 	reason, tells string
 }
 
+// probePort is where the stepper answers them.
+const probePort = 8081
+
+var (
+	httpProbe = corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromInt32(probePort)}}
+	execProbe = corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/stepper", "-h"}}}
+)
+
 var probed = map[string]probeCase{
-	"strict":   {failures: 3},
-	"stricter": {failures: 1, phase: v1alpha1.PhaseFailed, reason: "CheckpointFailed", tells: "raise its failureThreshold"},
+	"strict": {handler: httpProbe, failures: 3},
+	"stricter": {handler: httpProbe, failures: 1, phase: v1alpha1.PhaseFailed, reason: "CheckpointFailed",
+		tells: "raise its failureThreshold"},
 	// It takes longer to save than its probe is patient.
-	"large": {failures: 3, args: []string{"-memory=1536"}, phase: v1alpha1.PhaseReleased, reason: "CheckpointReleased",
+	"large": {handler: httpProbe, failures: 3, args: []string{"-memory=1536"}, phase: v1alpha1.PhaseReleased, reason: "CheckpointReleased",
 		tells: "would have restarted it at 3s"},
+	// The same, but for a probe that can't be run while the pod stands still.
+	"exec": {handler: execProbe, failures: 2, args: []string{"-memory=1536"}},
 }
 
 // TestProbes drains nodes of pods with strict liveness probes: none is ever restarted, saved or not. It is about a second or two, so nothing
@@ -47,12 +60,8 @@ func TestProbes(t *testing.T) {
 
 func testProbe(t *testing.T, name string, c probeCase) {
 	s := newScene(t, name, nil, "main")
-	const port = "8081"
-	container := s.Stepper(s.name, "main", append(c.args, "-health=:"+port)...)
-	container.LivenessProbe = &corev1.Probe{
-		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.Parse(port)}},
-		PeriodSeconds: 1, TimeoutSeconds: 1, FailureThreshold: c.failures,
-	}
+	container := s.Stepper(s.name, "main", append(c.args, fmt.Sprintf("-health=:%d", probePort))...)
+	container.LivenessProbe = &corev1.Probe{ProbeHandler: c.handler, PeriodSeconds: 1, TimeoutSeconds: 1, FailureThreshold: c.failures}
 	s.create(s.Deployment(s.name, s.Template(s.name, container)))
 	before := s.settle()
 	after := s.drain(before)
