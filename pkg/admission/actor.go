@@ -32,6 +32,8 @@ const (
 	userScheduler   = "system:kube-scheduler"
 	userControllers = "system:kube-controller-manager"
 	userOwn         = "system:serviceaccount:" + schedulerNamespace + ":cryopod-scheduler"
+	userOwnWebhook  = "system:serviceaccount:" + schedulerNamespace + ":cryopod-webhook"
+	userOwnAgent    = "system:serviceaccount:" + schedulerNamespace + ":cryopod-agent"
 	kubelets        = "system:node:"
 	controllers     = "system:serviceaccount:kube-system:"
 )
@@ -69,6 +71,8 @@ func ActorOf(d Deletion) (t v1alpha1.Trigger, why string) {
 		return "", "the pod is terminating already"
 	case strings.HasPrefix(d.User, kubelets):
 		return "", "kubelets delete what has ended"
+	case d.User == userOwnWebhook, d.User == userOwnAgent:
+		return "", "Cryopod itself ends a pod that is saved, or can't be"
 	case d.forced():
 		return "", "it is to go at once (grace period 0)"
 	case target == reasonPodGC || d.User == controllers+"pod-garbage-collector":

@@ -57,6 +57,8 @@ func TestActorOf(t *testing.T) {
 		"kube-scheduler":                      {"system:kube-scheduler", target("PreemptionByScheduler"), plain, v1alpha1.TriggerPreemption},
 		"kube-scheduler, its condition late":  {"system:kube-scheduler", nil, plain, v1alpha1.TriggerPreemption},
 		"Cryopod's scheduler":                 {"system:serviceaccount:cryopod-system:cryopod-scheduler", nil, plain, v1alpha1.TriggerPreemption},
+		"Cryopod's webhook":                   {"system:serviceaccount:cryopod-system:cryopod-webhook", target("DeletionByTaintManager"), on("delete"), none},
+		"Cryopod's agent":                     {"system:serviceaccount:cryopod-system:cryopod-agent", nil, on("delete"), none},
 		"another scheduler":                   {"system:serviceaccount:volcano:scheduler", target("PreemptionByScheduler"), plain, v1alpha1.TriggerPreemption},
 		"rollout of a pod to be preempted":    {kubeSystem + "replicaset-controller", target("PreemptionByScheduler"), plain, none},
 		"kubelet, of a pod that is preempted": {"system:node:n1", target("PreemptionByScheduler"), plain, none},

@@ -16,6 +16,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -94,7 +95,12 @@ func join(a, b error) error {
 
 func newManager(ctx context.Context) (ctrl.Manager, error) {
 	mux := http.NewServeMux()
-	mgr, err := ctrl.NewManager(server.Config, ctrl.Options{
+	// The API server does not ask the webhook about what the webhook does.
+	config := rest.CopyConfig(server.Config)
+	config.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:cryopod-system:cryopod-webhook", Groups: []string{"system:masters"},
+	}
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:  apiserver.Scheme(),
 		Metrics: metricsserver.Options{BindAddress: "0"},
 		WebhookServer: &counting{Server: webhook.NewServer(webhook.Options{

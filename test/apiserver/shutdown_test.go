@@ -31,9 +31,9 @@ func TestShutdownAnswersHeldEvictions(t *testing.T) {
 	pod := runPod(t, newPod(namespace(t, nil)))
 	agent(t, pod, v1alpha1.PhaseDumping, "")
 	changes := &admission.Waiter{}
-	handler := admission.NewEviction(admission.Dependencies{
+	handler := admission.NewEviction(admission.NewKeeper(admission.Dependencies{
 		Live: admin, Cached: admin, Writer: admin, Events: &events.FakeRecorder{}, Clock: clock.RealClock{}, Changes: changes,
-	}, admission.Options{Hold: time.Minute})
+	}, admission.Options{Hold: time.Minute}))
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
