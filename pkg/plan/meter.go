@@ -11,6 +11,9 @@ const alpha = 0.3
 // took is therefore counted in shares, so that a job among others says as much about the whole stage as one that was alone. The zero
 // value has measured nothing.
 type Meter struct {
+	// Fixed is what each job takes in the stage whatever its size: it says nothing about the rate.
+	Fixed time.Duration
+
 	last    time.Time
 	present int
 	// shares is the integral of 1/present over time, in seconds.
@@ -48,7 +51,7 @@ func (m *Meter) Leave(l Lap, now time.Time, bytes int64) {
 	if bytes <= 0 || took <= 0 {
 		return
 	}
-	rate := float64(bytes) / took
+	rate := float64(bytes) / max(took-m.Fixed.Seconds(), took/4)
 	if m.average == 0 {
 		m.average = rate
 	}
@@ -61,5 +64,5 @@ func (m *Meter) Rate() float64 { return m.average }
 // Left is how many bytes of a stage are left of a job that has had so much of it (Shares). Never less than a tenth: that a job is not over
 // says that there is more than was thought, or that the rate is lower.
 func Left(bytes int64, rate float64, shares time.Duration) int64 {
-	return max(bytes-int64(rate*shares.Seconds()), bytes/10)
+	return max(bytes-int64(rate*max(shares.Seconds(), 0)), bytes/10)
 }

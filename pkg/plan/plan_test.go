@@ -3,6 +3,7 @@
 package plan_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -185,9 +186,19 @@ func TestMeter(t *testing.T) {
 	}
 }
 
+func TestMeterFixed(t *testing.T) {
+	for took, want := range map[time.Duration]float64{5 * time.Second: 100, 1100 * time.Millisecond: 400 / 0.275} {
+		m := plan.Meter{Fixed: time.Second}
+		m.Leave(m.Enter(now), now.Add(took), 400)
+		if got := m.Rate(); math.Abs(got-want) > 1e-6 {
+			t.Errorf("%s: rate %v, want %v", took, got, want)
+		}
+	}
+}
+
 func TestLeft(t *testing.T) {
 	for _, tc := range []struct{ bytes, rate, seconds, want int64 }{
-		{100, 10, 0, 100}, {100, 10, 4, 60}, {100, 10, 99, 10},
+		{100, 10, 0, 100}, {100, 10, 4, 60}, {100, 10, 99, 10}, {100, 10, -1, 100},
 	} {
 		if got := plan.Left(tc.bytes, float64(tc.rate), time.Duration(tc.seconds)*time.Second); got != tc.want {
 			t.Errorf("Left(%d, %d, %ds) = %d, want %d", tc.bytes, tc.rate, tc.seconds, got, tc.want)

@@ -37,6 +37,7 @@ type Options struct {
 	RegistryInsecure bool
 	CompressWorkers  int
 	MaxParallel      int
+	DiskBudget       string
 
 	KubeletAddress    string
 	KubeletCA         string
@@ -73,6 +74,7 @@ func DefaultOptions() Options {
 		NodeName:         os.Getenv("NODE_NAME"),
 		CompressWorkers:  min(runtime.GOMAXPROCS(0), maxCompressWorkers),
 		MaxParallel:      2,
+		DiskBudget:       "50%",
 		KubeletAddress:   address,
 		KubeletCA:        filepath.Join(serviceAccount, "ca.crt"),
 		KubeletToken:     filepath.Join(serviceAccount, "token"),
@@ -105,6 +107,9 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.CompressWorkers, "compress-workers", o.CompressWorkers,
 		"cores that compress one container's checkpoint; each takes some 20 MiB of memory")
 	f.IntVar(&o.MaxParallel, "max-parallel", o.MaxParallel, "pods that are saved at the same time; further ones wait, unfrozen")
+	f.StringVar(&o.DiskBudget, "disk-budget", o.DiskBudget,
+		"disk that all dumps under way may take together, as a quantity (20Gi) or a part of the file system of --checkpoint-dir (50%); a dump\n"+
+			"takes some four times the pod's memory, and 12 % of the file system stay free in any case")
 
 	f.StringVar(&o.KubeletAddress, "kubelet-address", o.KubeletAddress, "host and port of this node's kubelet (default: env HOST_IP, port 10250)")
 	f.StringVar(&o.KubeletCA, "kubelet-ca", o.KubeletCA,
@@ -161,6 +166,9 @@ func (o *Options) Validate() error {
 	}
 	if o.MaxParallel < 1 {
 		wrong("max-parallel", "must be at least 1, not %d", o.MaxParallel)
+	}
+	if _, err := o.disk(); err != nil {
+		wrong("disk-budget", "%w", err)
 	}
 	if _, _, err := net.SplitHostPort(o.KubeletAddress); err != nil {
 		wrong("kubelet-address", "must be host:port, not %q; or set the environment's HOST_IP", o.KubeletAddress)

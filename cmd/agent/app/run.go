@@ -157,6 +157,10 @@ func (a *agent) addSource() error {
 	if err != nil {
 		return err
 	}
+	disk, err := a.disk()
+	if err != nil {
+		return fmt.Errorf("reading --disk-budget: %w", err)
+	}
 	pusher := &image.Pusher{Workers: a.CompressWorkers, Insecure: a.RegistryInsecure}
 	if a.RegistryConfig != "" {
 		pusher.Keychain = image.DockerConfig(a.RegistryConfig)
@@ -175,6 +179,8 @@ func (a *agent) addSource() error {
 		Recorder:     source.Events{Recorder: a.mgr.GetEventRecorder("cryopod-agent")},
 		Clock:        a.clock,
 		MaxParallel:  a.MaxParallel,
+		Usage:        a.runtime,
+		Disk:         disk,
 	}
 	return reconciler.SetupWithManager(a.mgr)
 }

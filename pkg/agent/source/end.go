@@ -58,6 +58,10 @@ func (r *Reconciler) failed(ctx context.Context, pc *v1alpha1.PodCheckpoint, why
 			patience = still.patience
 		}
 	}
+	var refused *refusedError
+	if errors.As(why, &refused) {
+		mutate = refused.reason
+	}
 	write, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer := r.Clock.AfterFunc(patience, func() { cancel(context.DeadlineExceeded) })
@@ -71,6 +75,9 @@ func (r *Reconciler) failed(ctx context.Context, pc *v1alpha1.PodCheckpoint, why
 		metrics.ObserveFrozen(r.Clock.Since(enteredAt(pc, v1alpha1.PhaseFreezing)))
 		r.tellReleased(pc)
 		return nil
+	}
+	if refused != nil {
+		refused.count()
 	}
 	log.FromContext(ctx).Info("Checkpoint failed", "reason", why.Error())
 	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeFailed)

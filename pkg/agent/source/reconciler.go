@@ -26,6 +26,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/metrics"
+	planner "github.com/cryopod/cryopod/pkg/plan"
 )
 
 const (
@@ -96,13 +97,18 @@ type Reconciler struct {
 	Clock clock.WithDelayedExecution
 	// MaxParallel bounds how many pods are saved at the same time.
 	MaxParallel int
+	// Usage tells how much there is to dump; nil: it is guessed.
+	Usage Usage
+	// Disk bounds what dumps take of the node's disk.
+	Disk Disk
 	// Wake makes Reconcile be called for a PodCheckpoint.
 	Wake func(types.NamespacedName)
 
 	mu      sync.Mutex
 	running map[types.NamespacedName]*running
 	causes  map[types.NamespacedName]error // of attempts that could not write that they failed
-	ending  *ending                        // nil until Stop
+	turns   turns
+	ending  *ending // nil until Stop
 	group   sync.WaitGroup
 }
 
@@ -112,6 +118,12 @@ type running struct {
 	unfenced    bool
 	cancel      context.CancelCauseFunc
 	done        chan struct{}
+
+	job   planner.Job // as the planner knows it
+	lap   planner.Lap // of its present stage
+	began time.Time
+	disk  int64 // set aside for it
+	ended bool  // the planner has given it up
 }
 
 // Reconcile brings one PodCheckpoint forward by what is written of it. It never waits for a dump.
@@ -129,10 +141,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		}
 		return ctrl.Result{}, nil
 	}
+	if gone || phaseOf(pc) != v1alpha1.PhasePending {
+		r.outOfLine(key)
+	}
 	entry, held := r.Ledger.Get(key)
 	if !held && (gone || phaseOf(pc).Final()) {
 		r.forget(key)
 		return ctrl.Result{}, nil
+	}
+	// However many wait for their turn, they cost the API server nothing.
+	if w, ok := r.standing(key, pc.UID); ok && !held && w.verdict == later {
+		return ctrl.Result{RequeueAfter: r.pause(w)}, nil
 	}
 	// The cache may lag behind what this agent wrote itself a moment ago.
 	if err := r.Live.Get(ctx, key, pc); apierrors.IsNotFound(err) {
@@ -172,6 +191,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	}
 	if _, held := r.Ledger.Holder(pc.Spec.PodUID); held {
 		r.yield(pc)
+		r.outOfLine(client.ObjectKeyFromObject(pc))
 		return r.queue(ctx, pc, whenHeld, "Waiting for another checkpoint of the pod to end")
 	}
 	pod := &corev1.Pod{}
@@ -186,13 +206,18 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	if err != nil {
 		return r.refuse(ctx, pc, err)
 	}
+	key := client.ObjectKeyFromObject(pc)
+	w := r.lineUp(ctx, pc, pod, plan)
+	if w.verdict == never {
+		r.outOfLine(key)
+		return r.refuse(ctx, pc, w.why)
+	}
 	// The attempt outlives this call; its context ends with cancel, and at the agent's end with Stop.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	key := client.ObjectKeyFromObject(pc)
-	run := &running{uid: pc.UID, podUID: pod.UID, unfenced: !pc.Spec.Fence, cancel: cancel, done: make(chan struct{})}
-	if !r.enter(key, run) {
+	run := &running{uid: pc.UID, podUID: pod.UID, unfenced: !pc.Spec.Fence, cancel: cancel, done: make(chan struct{}), job: w.job}
+	if w.verdict != turn || !r.enter(key, run) {
 		cancel(nil)
-		return r.queue(ctx, pc, whenFull, "Waiting for its turn: other pods of the node are being saved")
+		return r.queue(ctx, pc, r.pause(w), "Waiting for its turn: other pods of the node are being saved")
 	}
 	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeStarted)
 	r.started(pc, len(plan.save))
@@ -222,7 +247,7 @@ func (r *Reconciler) queue(ctx context.Context, pc *v1alpha1.PodCheckpoint, paus
 	return ctrl.Result{RequeueAfter: pause}, nil
 }
 
-// enter takes a place for an attempt; false when all are taken, or one of the same pod is under way.
+// enter takes a place, and disk, for an attempt; false when there is none left, or one of the same pod is under way.
 func (r *Reconciler) enter(key types.NamespacedName, run *running) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,24 +257,37 @@ func (r *Reconciler) enter(key types.NamespacedName, run *running) bool {
 	if r.ending != nil || len(r.running) >= r.MaxParallel {
 		return false
 	}
+	need := diskFor(run.job.Bytes)
+	if ok, _ := r.Disk.fits(need, r.reserved()); !ok {
+		return false
+	}
 	for _, other := range r.running {
 		if other.podUID == run.podUID {
 			return false
 		}
 	}
+	run.began, run.disk, run.job.Stage = r.Clock.Now(), need, planner.Starting
 	r.running[key] = run
 	delete(r.causes, key)
+	delete(r.turns.waiting, key)
+	r.turns.dirty = true
+	metrics.SetWaiting(len(r.turns.waiting))
+	metrics.SetReserved(r.reserved())
 	return true
 }
 
 func (r *Reconciler) leave(key types.NamespacedName, err error) {
 	r.mu.Lock()
+	r.turns.left(r.running[key], r.Clock.Now(), err)
 	delete(r.running, key)
 	if err != nil {
 		r.causes[key] = err
 	}
+	metrics.SetReserved(r.reserved())
+	wake := r.replan(true)
 	r.mu.Unlock()
 	r.Wake(key)
+	r.wakeAll(wake, key)
 }
 
 // abandon ends the attempt of a former life, or one that could not even write that it failed.
