@@ -247,7 +247,7 @@ func TestDeleteCold(t *testing.T) {
 					t.Errorf("answer = %+v, want allowed as it came with a warning", got)
 				}
 				note := "No checkpoint before the end of its node: " + tc.why + "; deleting without it, the replacement starts cold"
-				want := []string{"Pod DeletedCold: " + note, "ReplicaSet DeletedCold: Pod web-0: " + note}
+				want := []string{"Pod EvictedCold: " + note, "ReplicaSet EvictedCold: Pod web-0: " + note}
 				if diff := cmp.Diff(want, w.events.all()[1:]); diff != "" {
 					t.Errorf("events (-want +got):\n%s", diff)
 				}

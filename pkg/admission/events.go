@@ -44,12 +44,12 @@ func evictedCold(r Recorder, pod *corev1.Pod, why string) {
 	}
 }
 
-// deletedCold is evictedCold for a deletion.
+// deletedCold is evictedCold for a deletion. The reason is the same: people look for one.
 func deletedCold(r Recorder, c *Case, why string) {
 	const note = "No checkpoint before %s: %s; deleting without it, the replacement starts cold"
-	r.Eventf(c.Pod, nil, corev1.EventTypeWarning, "DeletedCold", "Delete", note, going(c.Trigger), cut(why))
+	r.Eventf(c.Pod, nil, corev1.EventTypeWarning, "EvictedCold", "Delete", note, going(c.Trigger), cut(why))
 	if owner := ownerReference(c.Pod); owner != nil {
-		r.Eventf(owner, c.Pod, corev1.EventTypeWarning, "DeletedCold", "Delete", "Pod "+c.Pod.Name+": "+note, going(c.Trigger), cut(why))
+		r.Eventf(owner, c.Pod, corev1.EventTypeWarning, "EvictedCold", "Delete", "Pod "+c.Pod.Name+": "+note, going(c.Trigger), cut(why))
 	}
 }
 
