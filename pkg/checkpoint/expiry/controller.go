@@ -48,6 +48,8 @@ type Reconciler struct {
 	Clock clock.PassiveClock
 	// Limits are the ages.
 	Limits Limits
+
+	looks looks
 }
 
 // Register adds the controller to the manager, whose cache has the indexes of package index.
@@ -83,7 +85,11 @@ func (r *Reconciler) toCheckpoints(ctx context.Context, pod client.Object) []rec
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	pc := &v1alpha1.PodCheckpoint{}
 	if err := r.Client.Get(ctx, req.NamespacedName, pc); err != nil {
+		r.looks.forget(req.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !Waits(pc) {
+		r.looks.forget(req.NamespacedName)
 	}
 	if !pc.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, nil
@@ -96,20 +102,39 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		}
 	}
 	step := Next(pc, source == nil, r.Clock.Now(), r.Limits)
-	if ByName(pc) && step.Status == nil {
-		replaced, err := r.replaced(ctx, pc)
-		if err != nil {
+	if Waits(pc) && step.Status == nil {
+		var err error
+		if step, err = r.whileItWaits(ctx, pc, step); err != nil {
 			return reconcile.Result{}, err
 		}
-		if replaced {
-			step = Replaced(pc, r.Clock.Now())
-		}
-		step.After = min(step.After, lookForReplacement)
 	}
 	if step.Status == nil {
 		return reconcile.Result{RequeueAfter: step.After}, nil
 	}
 	return reconcile.Result{}, r.write(ctx, pc, source, step)
+}
+
+// whileItWaits looks whether the pod that a checkpoint waits for came without it, or is not going to come.
+func (r *Reconciler) whileItWaits(ctx context.Context, pc *v1alpha1.PodCheckpoint, step Step) (Step, error) {
+	if ByName(pc) {
+		replaced, err := r.replaced(ctx, pc)
+		if err != nil {
+			return Step{}, err
+		}
+		if replaced {
+			return Replaced(pc, r.Clock.Now()), nil
+		}
+		step.After = sooner(step.After, lookForReplacement)
+	}
+	rule, after, err := r.notWanted(ctx, pc)
+	if err != nil {
+		return Step{}, err
+	}
+	if rule != "" {
+		return Surplus(pc, rule, r.Clock.Now()), nil
+	}
+	step.After = sooner(step.After, after)
+	return step, nil
 }
 
 // source is the pod that the PodCheckpoint saves, nil when it exists no more.
