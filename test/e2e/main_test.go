@@ -42,7 +42,11 @@ func run(m *testing.M) int {
 		name = "e2e"
 	}
 	var err error
-	testbed, err = bed.Up(ctx, bed.Options{Cluster: name, Nodes: nodes, Debian: true, Progress: os.Stderr})
+	testbed, err = bed.Up(ctx, bed.Options{
+		Cluster: name, Nodes: nodes, Debian: true, Progress: os.Stderr,
+		// For the EvictionRequests. Cryopod does not use them unless it is told to.
+		FeatureGates: map[string]bool{"EvictionRequestAPI": true}, RuntimeConfig: map[string]bool{"lifecycle.k8s.io/v1alpha1": true},
+	})
 	if err == nil {
 		err = reserveNodes(ctx)
 	}

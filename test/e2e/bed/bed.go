@@ -60,6 +60,8 @@ type Options struct {
 	Cluster string
 	// Nodes is how many worker nodes it has; 0 for the cluster's default.
 	Nodes int
+	// FeatureGates and RuntimeConfig are the cluster's.
+	FeatureGates, RuntimeConfig map[string]bool
 	// Debian is whether the images made of Debian packages are wanted: all but the Go workload's.
 	Debian bool
 	// Progress gets readable lines; nil for silence.
@@ -68,7 +70,9 @@ type Options struct {
 
 // Up brings everything up.
 func Up(ctx context.Context, o Options) (*Bed, error) {
-	c, err := cluster.Up(ctx, cluster.Options{Name: o.Cluster, Nodes: o.Nodes, Progress: o.Progress})
+	c, err := cluster.Up(ctx, cluster.Options{
+		Name: o.Cluster, Nodes: o.Nodes, FeatureGates: o.FeatureGates, RuntimeConfig: o.RuntimeConfig, Progress: o.Progress,
+	})
 	if err != nil {
 		return nil, err
 	}

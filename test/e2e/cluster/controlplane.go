@@ -58,7 +58,7 @@ func controlPlane(l layout, o Options, set *toolchain.Set) machine.Spec {
 		},
 		Network: network,
 		Components: []machine.Component{
-			etcd(), apiServer(o), controllerManager(o), scheduler(), coreDNS(),
+			etcd(), apiServer(o), controllerManager(o), scheduler(o), coreDNS(),
 			{Name: registryComponent, Argv: []string{"registry", "serve", "/etc/registry.yml"}, Env: []string{"OTEL_TRACES_EXPORTER=none"}},
 		},
 	}
@@ -83,7 +83,7 @@ func etcd() machine.Component {
 // apiServer has the flags that kubeadm sets (kubernetes cmd/kubeadm/app/phases/controlplane), and two for a cluster
 // whose control plane has neither names for nodes nor a kube-proxy.
 func apiServer(o Options) machine.Component {
-	return machine.Component{
+	c := machine.Component{
 		Name:    apiServerComponent,
 		WaitFor: []string{"tcp:" + etcdClient},
 		Argv: gated(o, []string{
@@ -116,6 +116,10 @@ func apiServer(o Options) machine.Component {
 			"--tls-private-key-file=" + secretsDir + "/apiserver.key",
 		}),
 	}
+	if versions := switches(o.RuntimeConfig); versions != "" {
+		c.Argv = append(c.Argv, "--runtime-config="+versions)
+	}
+	return c
 }
 
 func controllerManager(o Options) machine.Component {
@@ -151,19 +155,19 @@ func controllerManager(o Options) machine.Component {
 	}
 }
 
-func scheduler() machine.Component {
+func scheduler(o Options) machine.Component {
 	config := secretsDir + "/scheduler.conf"
 	return machine.Component{
 		Name:    "kube-scheduler",
 		WaitFor: []string{"tcp:" + apiAddress},
-		Argv: []string{
+		Argv: gated(o, []string{
 			"kube-scheduler",
 			"--authentication-kubeconfig=" + config,
 			"--authorization-kubeconfig=" + config,
 			"--bind-address=127.0.0.1",
 			"--kubeconfig=" + config,
 			"--leader-elect=false",
-		},
+		}),
 	}
 }
 

@@ -32,8 +32,10 @@ type Options struct {
 	Nodes int
 	// ContainerdVersion is the nodes' containerd, one of those that the toolchain builds. Default "2.3.7".
 	ContainerdVersion string
-	// FeatureGates are set for the API server, the controller manager and the kubelets.
+	// FeatureGates are set for the API server, the controller manager, the scheduler and the kubelets.
 	FeatureGates map[string]bool
+	// RuntimeConfig switches versions of APIs on and off that the API server does not serve, or serves, by itself.
+	RuntimeConfig map[string]bool
 	// Progress gets a line for each phase with its duration; nil for silence.
 	Progress io.Writer
 }
@@ -74,10 +76,13 @@ func validateName(name string) error {
 }
 
 // featureGates is the value of a --feature-gates flag; empty for none.
-func (o Options) featureGates() string {
-	var gates []string
-	for _, name := range slices.Sorted(maps.Keys(o.FeatureGates)) {
-		gates = append(gates, fmt.Sprintf("%s=%t", name, o.FeatureGates[name]))
+func (o Options) featureGates() string { return switches(o.FeatureGates) }
+
+// switches is the value of a flag that switches things on and off, in the order of their names.
+func switches(all map[string]bool) string {
+	var values []string
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		values = append(values, fmt.Sprintf("%s=%t", name, all[name]))
 	}
-	return strings.Join(gates, ",")
+	return strings.Join(values, ",")
 }

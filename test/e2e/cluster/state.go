@@ -19,6 +19,7 @@ type state struct {
 	Nodes               int
 	ContainerdVersion   string
 	FeatureGates        map[string]bool `json:",omitempty"`
+	RuntimeConfig       map[string]bool `json:",omitempty"`
 	Set                 toolchain.Set
 	APIHostAddress      string
 	RegistryHostAddress string
@@ -27,7 +28,8 @@ type state struct {
 
 // matches tells whether a running cluster is what the options ask for.
 func (s *state) matches(o Options) bool {
-	return s.Nodes == o.Nodes && s.ContainerdVersion == o.ContainerdVersion && maps.Equal(s.FeatureGates, o.FeatureGates)
+	return s.Nodes == o.Nodes && s.ContainerdVersion == o.ContainerdVersion && maps.Equal(s.FeatureGates, o.FeatureGates) &&
+		maps.Equal(s.RuntimeConfig, o.RuntimeConfig)
 }
 
 func (s *state) write(path string) error {

@@ -20,7 +20,6 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/progress"
 	"github.com/cryopod/cryopod/test/e2e/cluster/toolchain/source"
 	"github.com/cryopod/cryopod/test/e2e/image"
-	"github.com/cryopod/cryopod/test/e2e/kubectl"
 )
 
 // Namespace is where Cryopod runs.
@@ -54,15 +53,7 @@ func (i Installer) Install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tool := kubectl.Tool{Path: i.Cluster.Kubectl(), Kubeconfig: i.Cluster.Kubeconfig()}
-	if _, err := tool.Run(ctx, "apply", "--server-side", "--force-conflicts", "-k", overlay); err != nil {
-		return fmt.Errorf("applying the manifests: %w", err)
-	}
-	return progress.New(i.Progress).Step("starting Cryopod", func() error {
-		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-		defer cancel()
-		return i.waitReady(ctx)
-	})
+	return progress.New(i.Progress).Step("starting Cryopod", func() error { return i.apply(ctx, overlay) })
 }
 
 // push builds the components' images as users do and returns the digest of each.
