@@ -26,7 +26,10 @@ const (
 	SubsystemEviction   = "eviction"
 	SubsystemAgent      = "agent"
 	SubsystemScheduler  = "scheduler"
-	SubsystemRetention  = "retention"
+	// SubsystemRemoval is about pods that Cryopod ends itself, SubsystemTermination about nodes that end.
+	SubsystemRemoval     = "removal"
+	SubsystemTermination = "termination"
+	SubsystemRetention   = "retention"
 )
 
 // SecondsBuckets are the upper bounds, in seconds, of every histogram of durations: from a small process on a fast disk (50 ms)

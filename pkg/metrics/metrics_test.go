@@ -33,6 +33,8 @@ func everyMetric() {
 	metrics.CountSelfTest(v1alpha1.RestoreMethodImage, true, time.Unix(1000, 0))
 	metrics.CountThaw(metrics.ThawReleased)
 	metrics.CountAgentError(metrics.StepDump)
+	metrics.CountRemoval(v1alpha1.ReasonTermination, metrics.RemovedSaved)
+	metrics.CountEnd(metrics.CauseOfNotice("karpenter.sh/disrupted"))
 	metrics.CountRemovedImages(metrics.RuleAge, 1, 10)
 	metrics.CountRemovedCheckpoint(metrics.RuleAge)
 	metrics.CountRetentionFailure(metrics.RetentionAway)
@@ -56,10 +58,10 @@ func gathered(t *testing.T) map[string]*dto.MetricFamily {
 func TestNamesAndLabels(t *testing.T) {
 	everyMetric()
 	families := gathered(t)
-	if len(families) != 22 {
-		t.Errorf("%d metrics are registered and used here, want 22: add new ones to everyMetric", len(families))
+	if len(families) != 24 {
+		t.Errorf("%d metrics are registered and used here, want 24: add new ones to everyMetric", len(families))
 	}
-	name := regexp.MustCompile(`^cryopod_(checkpoint|claim|restore|admission|eviction|agent|retention)_[a-z_]+_(seconds|bytes|total|requests)$`)
+	name := regexp.MustCompile(`^cryopod_(checkpoint|claim|restore|admission|eviction|agent|retention|removal|termination)_[a-z_]+_(seconds|bytes|total|requests)$`)
 	forbidden := []string{"pod", "node", "namespace", "name", "uid"}
 	for n, f := range families {
 		if !name.MatchString(n) {
@@ -99,5 +101,16 @@ func TestValues(t *testing.T) {
 	}
 	if len(after) < len(before) {
 		t.Errorf("metrics disappeared: %d before, %d after", len(before), len(after))
+	}
+}
+
+func TestCauseOfNotice(t *testing.T) {
+	for cause, want := range map[string]metrics.NoticeCause{
+		"aws-node-termination-handler/spot-itn": "aws", "ToBeDeletedByClusterAutoscaler": "cluster_autoscaler", "Shutdown": "shutdown",
+		"MemoryPressure": "memory_pressure", "node.kubernetes.io/unschedulable": "cordon", "example.com/going": "other", "": "other",
+	} {
+		if got := metrics.CauseOfNotice(cause); got != want {
+			t.Errorf("class of %q = %q, want %q", cause, got, want)
+		}
 	}
 }

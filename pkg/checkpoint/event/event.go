@@ -23,6 +23,13 @@ const (
 	ReasonNotOffered = "CheckpointNotUsed"
 	ReasonHandedOver = "EvictionHandedOver"
 
+	// Of nodes that end, and of pods that Cryopod ends itself. EvictedCold is what the webhook says as well.
+	ReasonNotice      = "TerminationNotice"
+	ReasonNoticeOver  = "TerminationNoticeOver"
+	ReasonRemoved     = "SavedAndRemoved"
+	ReasonEvictedCold = "EvictedCold"
+	ReasonNotRemoved  = "NotEvicted"
+
 	// Of retention: on an owner, on a PodCheckpoint, on a namespace, and on the webhook's Deployment.
 	ReasonImagesRemoved    = "CheckpointImagesRemoved"
 	ReasonImagesLeft       = "CheckpointImagesLeft"
