@@ -137,9 +137,11 @@ func (m *model) run(kept, order []int, atOnce int) bool {
 	taken, early := 0.0, 0
 	for _, i := range kept {
 		all = append(all, active{task: i, stage: m.tasks[i].stage, left: m.tasks[i].left})
-		taken += m.tasks[i].bytes
 		if m.tasks[i].stage != Pushing {
 			early++
+			taken += m.tasks[i].bytes
+		} else {
+			taken += m.tasks[i].bytes * pushed
 		}
 	}
 	defer func() { m.active = all[:0] }()
@@ -165,13 +167,14 @@ func (m *model) run(kept, order []int, atOnce int) bool {
 				a = m.enter(a)
 				if a.stage == Pushing {
 					early--
+					taken -= m.tasks[a.task].bytes * (1 - pushed)
 				}
 			}
 			if a.stage != done {
 				on = append(on, a)
 				continue
 			}
-			taken -= m.tasks[a.task].bytes
+			taken -= m.tasks[a.task].bytes * pushed
 			m.ready[a.task] = now
 			if order != nil && !m.holds(a.task, now) {
 				return false
@@ -180,6 +183,9 @@ func (m *model) run(kept, order []int, atOnce int) bool {
 		all = on
 	}
 }
+
+// pushed is the part of its room that a task keeps while it is pushed.
+const pushed = 0.25
 
 // done follows Pushing; tiny is what is left when nothing is left, in bytes or seconds.
 const (

@@ -74,7 +74,8 @@ type Input struct {
 	Rates Rates
 	// Slots is how many jobs may be under way at once; less than 1 counts as 1.
 	Slots int
-	// Room is how many bytes of memory may be under way at once. 0: without bound.
+	// Room is how many bytes of memory may be under way at once: a dump leaves copies on the disk. Of a job that is pushed a quarter counts, for
+	// one of the four copies is left. 0: without bound.
 	Room int64
 	// Margin is how long before its deadline a job has to be durable.
 	Margin time.Duration

@@ -100,6 +100,9 @@ func check(t *testing.T, in plan.Input, p plan.Plan) {
 		if jobs[id].Stage != plan.Waiting && as == "planned" {
 			slots--
 			room -= jobs[id].Bytes
+			if jobs[id].Stage == plan.Pushing {
+				room += jobs[id].Bytes * 3 / 4
+			}
 		}
 	}
 	for _, id := range p.Start {

@@ -19,10 +19,12 @@ import (
 
 const (
 	// lookAgain is after how long a waiting checkpoint's pod is looked at again: it may be gone, or have grown.
-	lookAgain = 30 * time.Second
+	lookAgain = time.Minute
 	// burst is how long a checkpoint of a node that ends waits for the others: all of its pods' are made at once, and the first to come need
 	// not be the first to go.
 	burst = 150 * time.Millisecond
+	// together is how many that wait look each at every half second.
+	together = 16
 	// guess is the memory of a pod about which nothing is known.
 	guess = 256 << 20
 )
@@ -143,12 +145,15 @@ func requested(pod *corev1.Pod, container string) int64 {
 	return guess
 }
 
-// pause is after how long a waiting checkpoint is looked at again if nothing happens.
+// pause is after how long a waiting checkpoint is looked at again if nothing happens. Whoever is looked at first has all of them planned
+// anew, and those are woken whom it concerns: the more there are, the less often each one has to ask.
 func (r *Reconciler) pause(w waiting) time.Duration {
 	if left := w.settles.Sub(r.Clock.Now()); left > 0 {
 		return left
 	}
-	return whenFull
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return whenFull * time.Duration(1+len(r.turns.waiting)/together)
 }
 
 // outOfLine forgets a checkpoint that does not wait any more.
