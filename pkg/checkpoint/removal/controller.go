@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package removal ends the pods of PodCheckpoints that say so (spec.removal), when they are saved or when that came to nothing.
+package removal
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
+	"github.com/cryopod/cryopod/pkg/termination"
+)
+
+// Name is the controller's name.
+const Name = "checkpoint.removal"
+
+const (
+	// RefusedPause is how long a pod that was refused to go is left alone; drains wait as long. One that stands still has less time.
+	RefusedPause = 5 * time.Second
+	frozenPause  = time.Second
+
+	// workers is how many pods are ended at a time: an eviction may be held.
+	workers = 16
+)
+
+// Reconciler reconciles PodCheckpoints whose pods Cryopod ends.
+type Reconciler struct {
+	Remover
+	// Taints are those that announce a node's end.
+	Taints termination.List
+}
+
+// Register adds the controller to the manager, whose cache has nodes and NodeProfiles.
+func (r *Reconciler) Register(mgr ctrl.Manager) error {
+	ours := predicate.NewPredicateFuncs(func(obj client.Object) bool {
+		pc, ok := obj.(*v1alpha1.PodCheckpoint)
+		return ok && removes(pc)
+	})
+	err := ctrl.NewControllerManagedBy(mgr).Named(Name).
+		For(&v1alpha1.PodCheckpoint{}, builder.WithPredicates(ours)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("adding controller %q: %w", Name, err)
+	}
+	return nil
+}
+
+func removes(pc *v1alpha1.PodCheckpoint) bool {
+	return pc.Spec.Removal == v1alpha1.RemovalDelete || pc.Spec.Removal == v1alpha1.RemovalEvict
+}
+
+// Reconcile ends the pod of one PodCheckpoint when it is time.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	pc := &v1alpha1.PodCheckpoint{}
+	if err := r.Client.Get(ctx, req.NamespacedName, pc); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !removes(pc) || !pc.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	pod, err := r.source(ctx, pc)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	now := r.Clock.Now()
+	step := Next(pc, pod, now)
+	if !step.Remove {
+		return reconcile.Result{RequeueAfter: step.After}, nil
+	}
+	if off, err := r.calledOff(ctx, pc); off || err != nil {
+		return reconcile.Result{}, err
+	}
+	o := Order{Pod: pod, Checkpoint: pc, Reason: pc.Spec.Reason, How: pc.Spec.Removal, Cold: step.Cold}
+	refused, err := r.Remove(ctx, o)
+	switch {
+	case err != nil || refused == "":
+		return reconcile.Result{}, err
+	case !now.Before(match.DeadlineOf(pc)):
+		r.GiveUp(o, refused, match.DeadlineOf(pc))
+		return reconcile.Result{}, nil
+	case step.Cold == "":
+		return reconcile.Result{RequeueAfter: frozenPause}, nil
+	}
+	return reconcile.Result{RequeueAfter: RefusedPause}, nil
+}
+
+// source is the pod that the PodCheckpoint saves, nil when it exists no more.
+func (r *Reconciler) source(ctx context.Context, pc *v1alpha1.PodCheckpoint) (*corev1.Pod, error) {
+	key := client.ObjectKey{Namespace: pc.Namespace, Name: pc.Spec.PodName}
+	for _, reader := range []client.Reader{r.Client, r.Live} {
+		pod := &corev1.Pod{}
+		err := reader.Get(ctx, key, pod)
+		switch {
+		case err == nil && pod.UID == pc.Spec.PodUID:
+			return pod, nil
+		case err != nil && !apierrors.IsNotFound(err):
+			return nil, fmt.Errorf("reading pod %q: %w", key.Name, err)
+		}
+	}
+	return nil, nil
+}
+
+// calledOff tells whether the pod was to go with its node, and the node is to stay after all.
+func (r *Reconciler) calledOff(ctx context.Context, pc *v1alpha1.PodCheckpoint) (bool, error) {
+	if pc.Spec.Reason != v1alpha1.ReasonTermination {
+		return false, nil
+	}
+	key := client.ObjectKey{Name: pc.Spec.NodeName}
+	node, profile := &corev1.Node{}, &v1alpha1.NodeProfile{}
+	if err := r.Client.Get(ctx, key, node); err != nil {
+		// A node that is gone does not come back.
+		return false, client.IgnoreNotFound(err)
+	}
+	if err := r.Client.Get(ctx, key, profile); client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading NodeProfile %q: %w", key.Name, err)
+	}
+	return !ending(node, profile, r.Taints, r.Clock.Now()), nil
+}
+
+// ending tells whether anything still makes pods leave the node: a notice, its agent's or its taints', or a taint that the taint manager
+// deletes pods for.
+func ending(node *corev1.Node, profile *v1alpha1.NodeProfile, taints termination.List, now time.Time) bool {
+	if _, announced := taints.Of(node, now); announced || profile.Status.Notice != nil {
+		return true
+	}
+	for i := range node.Spec.Taints {
+		if node.Spec.Taints[i].Effect == corev1.TaintEffectNoExecute {
+			return true
+		}
+	}
+	return false
+}
