@@ -33,7 +33,7 @@ func TestActorOf(t *testing.T) {
 	}
 	cordoned := &corev1.Node{Spec: corev1.NodeSpec{Unschedulable: true}}
 	grace := func(seconds int64) *metav1.DeleteOptions { return &metav1.DeleteOptions{GracePeriodSeconds: &seconds} }
-	plain := func(d *admission.Deletion) {}
+	plain := func(*admission.Deletion) {}
 	on := func(text string) func(*admission.Deletion) {
 		return func(d *admission.Deletion) { d.Pod.Annotations[v1alpha1.AnnotationOn] = text }
 	}

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/cryopod/cryopod/pkg/admission"
@@ -382,33 +381,4 @@ func TestDecide(t *testing.T) {
 			}
 		})
 	}
-}
-
-func annotate(key, value string) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.Annotations[key] = value }
-}
-
-func podPhase(phase corev1.PodPhase) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.Status.Phase = phase }
-}
-
-func precondition(uid types.UID) func(*admission.Case) {
-	return func(c *admission.Case) {
-		c.Delete = &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}
-	}
-}
-
-// budget is a PodDisruptionBudget over the pods of running().
-func budget(allowed, current, desired int32, changes ...func(*policyv1.PodDisruptionBudget)) policyv1.PodDisruptionBudget {
-	b := policyv1.PodDisruptionBudget{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"},
-		Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
-		Status: policyv1.PodDisruptionBudgetStatus{
-			DisruptionsAllowed: allowed, CurrentHealthy: current, DesiredHealthy: desired,
-		},
-	}
-	for _, c := range changes {
-		c(&b)
-	}
-	return b
 }

@@ -19,37 +19,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
-	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/match"
 )
 
 var first = match.Name(running(), 1)
-
-func phaseTo(phase v1alpha1.Phase, message string) func(*v1alpha1.PodCheckpoint) {
-	return func(pc *v1alpha1.PodCheckpoint) { pc.Status.Phase, pc.Status.Message = phase, message }
-}
-
-// bubble runs the test with a clock of its own, which moves on whenever everything waits.
-func bubble(t *testing.T, test func(t *testing.T, w *world), objects ...client.Object) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t, objects...)) })
-}
-
-// held starts an eviction and returns once it is held.
-func (w *world) held(ctx context.Context, h *admission.Eviction) <-chan ctrladmission.Response {
-	out := make(chan ctrladmission.Response, 1)
-	go func() { out <- w.evictWith(ctx, h, eviction(), false) }()
-	synctest.Wait()
-	select {
-	case r := <-out:
-		w.t.Fatalf("the eviction was answered at once: %+v", r)
-	default:
-	}
-	return out
-}
 
 func TestEvictionHeldUntilReady(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

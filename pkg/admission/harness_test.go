@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -173,6 +174,29 @@ func raw(t *testing.T, obj any) runtime.RawExtension {
 	return runtime.RawExtension{Raw: text}
 }
 
+func phaseTo(phase v1alpha1.Phase, message string) func(*v1alpha1.PodCheckpoint) {
+	return func(pc *v1alpha1.PodCheckpoint) { pc.Status.Phase, pc.Status.Message = phase, message }
+}
+
+// bubble runs the test with a clock of its own, which moves on whenever everything waits.
+func bubble(t *testing.T, test func(t *testing.T, w *world), objects ...client.Object) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t, objects...)) })
+}
+
+// held starts an eviction and returns once it is held.
+func (w *world) held(ctx context.Context, h *admission.Eviction) <-chan ctrladmission.Response {
+	out := make(chan ctrladmission.Response, 1)
+	go func() { out <- w.evictWith(ctx, h, eviction(), false) }()
+	synctest.Wait()
+	select {
+	case r := <-out:
+		w.t.Fatalf("the eviction was answered at once: %+v", r)
+	default:
+	}
+	return out
+}
+
 func eviction() policyv1.Eviction {
 	return policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web-0"}}
 }
@@ -245,4 +269,33 @@ func deletions(t *testing.T) (n float64) {
 
 func request(obj runtime.RawExtension) ctrladmission.Request {
 	return ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Namespace: "ns", Object: obj}}
+}
+
+func annotate(key, value string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Annotations[key] = value }
+}
+
+func podPhase(phase corev1.PodPhase) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Status.Phase = phase }
+}
+
+func precondition(uid types.UID) func(*admission.Case) {
+	return func(c *admission.Case) {
+		c.Delete = &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}
+	}
+}
+
+// budget is a PodDisruptionBudget over the pods of running().
+func budget(allowed, current, desired int32, changes ...func(*policyv1.PodDisruptionBudget)) policyv1.PodDisruptionBudget {
+	b := policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"},
+		Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
+		Status: policyv1.PodDisruptionBudgetStatus{
+			DisruptionsAllowed: allowed, CurrentHealthy: current, DesiredHealthy: desired,
+		},
+	}
+	for _, c := range changes {
+		c(&b)
+	}
+	return b
 }
