@@ -29,6 +29,8 @@ type played struct {
 	arrival, small           world.Result
 	optimum                  float64
 	searched, solved, scarce bool
+	calm                     float64 // of the optimum, of the same node without surprises; where that can't save all
+	calmScarce               bool
 }
 
 func main() {
@@ -69,7 +71,11 @@ func run(nodes int, seed uint64, steps, timed int, out string) error {
 	r := report.Report{Name: "plan", Machine: report.Machine(), Runs: nodes, Metrics: sum(all, took), Command: "make bench-plan"}
 	for _, name := range slices.Sorted(keys(r.Metrics)) {
 		m := r.Metrics[name]
-		fmt.Printf("%-28s %12.4f %s\n", name, m.Value, m.Unit)
+		fmt.Printf("%-28s %12.4f %s", name, m.Value, m.Unit)
+		if m.RivalValue != nil {
+			fmt.Printf("  (%s: %.4f)", m.Rival, *m.RivalValue)
+		}
+		fmt.Println()
 	}
 	fmt.Printf("took %s\n", time.Since(began).Round(time.Second))
 	return report.Write(out, r)
@@ -103,6 +109,11 @@ func play(r *rand.Rand, steps int) played {
 	p.searched = true
 	p.optimum, p.solved = n.Optimum(max(p.ours.Saved, p.arrival.Saved, p.small.Saved), steps)
 	p.scarce = p.solved && p.optimum < p.total*(1-1e-9)
+	calm := n.Calm()
+	saved := calm.Planned(plan.Make).Saved
+	if best, ok := calm.Optimum(saved, steps); ok && best > 0 && best < p.total*(1-1e-9) {
+		p.calm, p.calmScarce = saved/best, true
+	}
 	return p
 }
 

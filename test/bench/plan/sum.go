@@ -10,7 +10,7 @@ import (
 
 // sum makes the report's metrics. Shares of a node are averaged over nodes, each counting the same.
 func sum(all []played, took timing) map[string]report.Metric {
-	var ofOptimum, scarce, arrivalOf, smallOf, ofBound, saved, arrival, small []float64
+	var ofOptimum, scarce, calm, arrivalOf, smallOf, ofBound, saved, arrival, small []float64
 	torn, arrivalTorn, smallTorn, ended, unsolved := 0, 0, 0, 0, 0
 	for _, p := range all {
 		torn += p.ours.Torn
@@ -20,6 +20,9 @@ func sum(all []played, took timing) map[string]report.Metric {
 		saved = append(saved, p.ours.Saved/p.total)
 		arrival = append(arrival, p.arrival.Saved/p.total)
 		small = append(small, p.small.Saved/p.total)
+		if p.calmScarce {
+			calm = append(calm, p.calm)
+		}
 		switch {
 		case p.solved && p.optimum > 0:
 			ofOptimum = append(ofOptimum, p.ours.Saved/p.optimum)
@@ -67,6 +70,9 @@ func sum(all []played, took timing) map[string]report.Metric {
 		metrics["scarce_of_optimum"] = goal(share(scarce), 0.95)
 		metrics["scarce_of_optimum_p1"] = report.Metric{Value: quantile(scarce, 0.01), Unit: "of 1", Better: "higher"}
 		metrics["scarce_solved"] = report.Metric{Value: float64(len(scarce)), Unit: "nodes", Better: "higher"}
+	}
+	if len(calm) > 0 {
+		metrics["scarce_calm_of_optimum"] = share(calm)
 	}
 	if len(ofBound) > 0 {
 		metrics["large_of_bound"] = share(ofBound)

@@ -96,6 +96,19 @@ func (n *Node) walk(r *rand.Rand, estimate float64) []float64 {
 	return all
 }
 
+// Calm is the same node without surprises: its rates and its pods' memory are as they are estimated.
+func (n *Node) Calm() Node {
+	calm := Node{Notice: n.Notice, Dump: n.Dump, Push: n.Push}
+	for range n.dumps {
+		calm.dumps, calm.pushes = append(calm.dumps, n.Dump), append(calm.pushes, n.Push)
+	}
+	for _, p := range n.Pods {
+		p.True = float64(p.Estimate)
+		calm.Pods = append(calm.Pods, p)
+	}
+	return calm
+}
+
 // Total is the weight of all pods.
 func (n *Node) Total() float64 {
 	sum := 0.0
