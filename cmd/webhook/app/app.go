@@ -20,6 +20,7 @@ import (
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -80,6 +81,11 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (manager.Ma
 	if err != nil {
 		return nil, err
 	}
+	if o.Checkpoint.EvictionRequests {
+		// Before the cache is made, which can't be for a type that the API server does not have.
+		o.Checkpoint.EvictionRequests = evictionsServed(config)
+		o.Admission.Responder = o.Checkpoint.EvictionRequests
+	}
 	rotator := &selfsigned.Rotator{}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
@@ -98,10 +104,6 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (manager.Ma
 	}
 	if err := addCertificate(mgr, o, rotator); err != nil {
 		return nil, err
-	}
-	if o.Checkpoint.EvictionRequests {
-		o.Checkpoint.EvictionRequests = evictionsServed(mgr)
-		o.Admission.Responder = o.Checkpoint.EvictionRequests
 	}
 	if err := addAdmission(ctx, mgr, o); err != nil {
 		return nil, err
@@ -150,13 +152,25 @@ func addAdmission(ctx context.Context, mgr manager.Manager, o Options) error {
 }
 
 // evictionsServed tells whether there can be EvictionRequests to respond to. Where there can't, all else goes on.
-func evictionsServed(mgr manager.Manager) bool {
-	served, err := evictionrequest.Served(mgr.GetRESTMapper())
+func evictionsServed(config *rest.Config) bool {
+	served, err := askEvictions(config)
 	if !served || err != nil {
-		mgr.GetLogger().Info("Not responding to EvictionRequests, for the API server does not serve them: "+
+		ctrl.Log.Info("Not responding to EvictionRequests, for the API server does not serve them: "+
 			"start it with --feature-gates=EvictionRequestAPI=true and --runtime-config=lifecycle.k8s.io/v1alpha1=true, and this program again", "error", err)
 	}
 	return served && err == nil
+}
+
+func askEvictions(config *rest.Config) (bool, error) {
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return false, fmt.Errorf("making a client of the API server: %w", err)
+	}
+	mapper, err := apiutil.NewDynamicRESTMapper(config, httpClient)
+	if err != nil {
+		return false, fmt.Errorf("asking the API server what it serves: %w", err)
+	}
+	return evictionrequest.Served(mapper)
 }
 
 func addProbes(mgr manager.Manager) error {

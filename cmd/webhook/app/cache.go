@@ -53,7 +53,7 @@ func cacheOptions(o Options) cache.Options {
 			Namespaces: map[string]cache.Config{o.Namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", name)}},
 		}
 	}
-	return cache.Options{
+	options := cache.Options{
 		ReaderFailOnMissingInformer: true,
 		DefaultTransform:            cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
@@ -62,14 +62,17 @@ func cacheOptions(o Options) cache.Options {
 			&v1alpha1.NodeProfile{}: {Transform: stripProfile},
 			&corev1.Pod{}:           {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelEnabled: "true"})},
 			&corev1.Secret{}:        named(o.CertSecret),
-			// Those that have Cryopod among their responders, and labels that say so.
-			&lifecyclev1alpha1.Eviction{}: {Label: labelled(v1alpha1.EvictionResponder)},
-			&coordinationv1.Lease{}:       named(o.SchedulerLease),
+			&coordinationv1.Lease{}: named(o.SchedulerLease),
 			&admissionregistrationv1.MutatingWebhookConfiguration{}: {
 				Field: fields.OneTermEqualSelector("metadata.name", o.Configuration),
 			},
 		},
 	}
+	if o.Checkpoint.EvictionRequests {
+		// Those that have Cryopod among their responders, and labels that say so. Most API servers don't have the type.
+		options.ByObject[&lifecyclev1alpha1.Eviction{}] = cache.ByObject{Label: labelled(v1alpha1.EvictionResponder)}
+	}
+	return options
 }
 
 // labelled selects what has a label, whatever its value.
