@@ -43,13 +43,10 @@ func run(m *testing.M) int {
 	}
 	var err error
 	testbed, err = bed.Up(ctx, bed.Options{
-		Cluster: name, Nodes: nodes, Debian: true, Progress: os.Stderr,
+		Cluster: name, Nodes: nodes, Reserved: []string{doomed, mortal}, Debian: true, Progress: os.Stderr,
 		// For the EvictionRequests. Cryopod does not use them unless it is told to.
 		FeatureGates: map[string]bool{"EvictionRequestAPI": true}, RuntimeConfig: map[string]bool{"lifecycle.k8s.io/v1alpha1": true},
 	})
-	if err == nil {
-		err = reserveNodes(ctx)
-	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bringing up what the tests run on:", err)
 		takeDown(ctx, name)

@@ -34,16 +34,6 @@ const (
 // dooming is held by the scene that has doomed to itself.
 var dooming sync.Mutex
 
-// reserveNodes keeps doomed and mortal for the scenes that ask for them.
-func reserveNodes(ctx context.Context) error {
-	for _, node := range []string{doomed, mortal} {
-		if err := testbed.Reserve(ctx, node); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // TestTriggers has pods go in every way but an eviction, each by its real actor.
 func TestTriggers(t *testing.T) {
 	t.Parallel()

@@ -62,6 +62,8 @@ type Options struct {
 	Nodes int
 	// FeatureGates and RuntimeConfig are the cluster's.
 	FeatureGates, RuntimeConfig map[string]bool
+	// Reserved are the nodes to keep by Reserve, before anything of Cryopod comes to them.
+	Reserved []string
 	// Debian is whether the images made of Debian packages are wanted: all but the Go workload's.
 	Debian bool
 	// Progress gets readable lines; nil for silence.
@@ -83,6 +85,11 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 	for _, n := range c.Nodes() {
 		// An aborted run may have left it cordoned.
 		if err := b.Kubectl.Uncordon(ctx, n.Name()); err != nil {
+			return nil, err
+		}
+	}
+	for _, node := range o.Reserved {
+		if err := b.Reserve(ctx, node); err != nil {
 			return nil, err
 		}
 	}
