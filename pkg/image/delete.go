@@ -14,7 +14,8 @@ import (
 )
 
 var (
-	// ErrDeleteUnsupported means that the registry does not delete manifests (for distribution: storage.delete.enabled is off).
+	// ErrDeleteUnsupported means that the registry does not delete manifests (for distribution: storage.delete.enabled is off), or not
+	// this one (Harbor: its tag is immutable).
 	ErrDeleteUnsupported = errors.New("registry does not delete images")
 
 	// ErrDeleteDenied means that the credentials do not allow to delete.
@@ -84,7 +85,8 @@ func (p *Pusher) removeOne(ctx context.Context, r name.Reference) error {
 	switch {
 	case err == nil || isStatus(err, http.StatusNotFound):
 		return nil
-	case isStatus(err, http.StatusMethodNotAllowed), isStatus(err, http.StatusNotImplemented), hasCode(err, transport.UnsupportedErrorCode):
+	case isStatus(err, http.StatusMethodNotAllowed), isStatus(err, http.StatusNotImplemented), isStatus(err, http.StatusPreconditionFailed),
+		hasCode(err, transport.UnsupportedErrorCode):
 		return fmt.Errorf("%w: %w", ErrDeleteUnsupported, err)
 	case isStatus(err, http.StatusUnauthorized), isStatus(err, http.StatusForbidden), hasCode(err, transport.DeniedErrorCode):
 		return fmt.Errorf("%w: %w", ErrDeleteDenied, err)

@@ -34,6 +34,7 @@ func TestDelete(t *testing.T) {
 		"not supported":    {by: byDigest, fault: fault{method: http.MethodDelete, times: 9, status: 405}, want: image.ErrDeleteUnsupported, left: 1},
 		"unsupported code": {by: byDigest, fault: fault{method: http.MethodDelete, times: 9, status: 400, code: "UNSUPPORTED"}, want: image.ErrDeleteUnsupported, left: 1},
 		"not implemented":  {by: byTag, fault: fault{method: http.MethodDelete, times: 9, status: 501}, want: image.ErrDeleteUnsupported, left: 1},
+		"immutable":        {by: byTag, fault: fault{method: http.MethodDelete, times: 9, status: 412}, want: image.ErrDeleteUnsupported, left: 1},
 		"not allowed":      {by: byTag, fault: fault{method: http.MethodDelete, times: 9, status: 403}, want: image.ErrDeleteDenied, left: 1},
 		"no credentials":   {by: byTag, fault: fault{method: http.MethodDelete, times: 9, status: 401}, want: image.ErrDeleteDenied, left: 1},
 		"tags first":       {by: byTag, fault: fault{method: http.MethodDelete, times: 1, status: 400, code: "GOOGLE_MANIFEST_DANGLING_TAG"}},

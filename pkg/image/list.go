@@ -18,8 +18,12 @@ import (
 )
 
 var (
-	// ErrListUnsupported means that the registry does not list its repositories, or not to everybody. Many do not.
-	ErrListUnsupported = errors.New("registry does not list its repositories")
+	// ErrListUnsupported means that the registry does not list what was asked for, or not with these credentials. Many never list their
+	// repositories, and some answer so for the tags of a repository that does not exist.
+	ErrListUnsupported = errors.New("registry does not list that")
+
+	// ErrUnreadable means that a manifest is none, or larger than ListLimits allow: the image is not one of Cryopod's.
+	ErrUnreadable = errors.New("manifest can't be read")
 
 	// ErrTooMany means that a list was longer than ListLimits allow.
 	ErrTooMany = errors.New("registry has more than are looked at")
@@ -66,8 +70,8 @@ type Stored struct {
 	Container, Namespace, Cluster string
 }
 
-// Tags lists the tags of a repository (registry/path). One that does not exist has none. When there are more than p.Lists allow, those that were
-// read are returned together with ErrTooMany.
+// Tags lists the tags of a repository (registry/path). One that does not exist has none; one that may not be seen, or that some registries do
+// not tell from it, is ErrListUnsupported. When there are more than p.Lists allow, those that were read are returned together with ErrTooMany.
 func (p *Pusher) Tags(ctx context.Context, repository string) ([]string, error) {
 	repo, err := name.NewRepository(repository, append(p.nameOptions(repository), name.StrictValidation)...)
 	if err != nil {
@@ -94,7 +98,7 @@ func (p *Pusher) Tags(ctx context.Context, repository string) ([]string, error) 
 	if isStatus(err, http.StatusNotFound) {
 		return nil, nil
 	}
-	if err != nil {
+	if err = unsupported(err); err != nil {
 		return tags, fmt.Errorf("listing the tags of %q: %w", repository, err)
 	}
 	return tags, nil
@@ -126,16 +130,23 @@ func (p *Pusher) Repositories(ctx context.Context, prefix string) ([]string, err
 			return page.Repos, nil
 		})
 	}
-	switch {
-	case isStatus(err, http.StatusNotFound), isStatus(err, http.StatusMethodNotAllowed), isStatus(err, http.StatusNotImplemented),
-		isStatus(err, http.StatusUnauthorized), isStatus(err, http.StatusForbidden):
-		err = fmt.Errorf("%w: %w", ErrListUnsupported, err)
-	}
 	names := below(all, path)
-	if err != nil {
+	if err = unsupported(err); err != nil {
 		return names, fmt.Errorf("listing the repositories of %q: %w", host, err)
 	}
 	return names, nil
+}
+
+// unsupported makes an error ErrListUnsupported if it means that.
+func unsupported(err error) error {
+	for _, code := range []int{
+		http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusUnauthorized, http.StatusForbidden,
+	} {
+		if isStatus(err, code) {
+			return fmt.Errorf("%w: %w", ErrListUnsupported, err)
+		}
+	}
+	return err
 }
 
 // below are the last parts of the names that lie directly below the path.
@@ -152,7 +163,7 @@ func below(all []string, path string) []string {
 	return names
 }
 
-// Inspect reads the manifest of an image, by tag or by digest. One that is not there is nil.
+// Inspect reads the manifest of an image, by tag or by digest. One that is not there is nil; one that is no manifest is ErrUnreadable.
 func (p *Pusher) Inspect(ctx context.Context, ref string) (*Stored, error) {
 	r, err := name.ParseReference(ref, append(p.nameOptions(ref), name.StrictValidation)...)
 	if err != nil {
@@ -165,6 +176,9 @@ func (p *Pusher) Inspect(ctx context.Context, ref string) (*Stored, error) {
 	if isStatus(err, http.StatusNotFound) {
 		return nil, nil
 	}
+	if errors.Is(err, errAnswerTooLarge) {
+		err = fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the manifest of %q: %w", ref, err)
 	}
@@ -174,7 +188,7 @@ func (p *Pusher) Inspect(ctx context.Context, ref string) (*Stored, error) {
 	}
 	manifest, err := v1.ParseManifest(bytes.NewReader(got.Manifest))
 	if err != nil {
-		return nil, fmt.Errorf("reading the manifest of %q: %w", ref, err)
+		return nil, fmt.Errorf("reading the manifest of %q: %w: %w", ref, ErrUnreadable, err)
 	}
 	stored.Bytes += max(manifest.Config.Size, 0)
 	for i := range manifest.Layers {

@@ -186,6 +186,11 @@ func TestRepositoriesUnsupported(t *testing.T) {
 		if _, err := (&image.Pusher{}).Repositories(t.Context(), reg.host+"/x"); !errors.Is(err, image.ErrListUnsupported) {
 			t.Errorf("for %d the error is %v", status, err)
 		}
+		reg.inject(fault{method: http.MethodGet, path: "/tags/list", times: 9, status: status})
+		_, err := (&image.Pusher{}).Tags(t.Context(), reg.host+"/x")
+		if want := status != http.StatusNotFound; errors.Is(err, image.ErrListUnsupported) != want {
+			t.Errorf("for %d of the tags the error is %v", status, err)
+		}
 	}
 }
 
@@ -210,8 +215,8 @@ func TestInspectForeign(t *testing.T) {
 			t.Cleanup(server.Close)
 			p := &image.Pusher{Lists: image.ListLimits{AnswerBytes: 1 << 16}}
 			got, err := p.Inspect(t.Context(), strings.TrimPrefix(server.URL, "http://")+"/x/shop:a.b")
-			if (err != nil) != tc.fails {
-				t.Fatalf("got error %v, want one: %v", err, tc.fails)
+			if (err != nil) != tc.fails || err != nil && !errors.Is(err, image.ErrUnreadable) {
+				t.Fatalf("got error %v, want ErrUnreadable: %v", err, tc.fails)
 			}
 			want := &image.Stored{Bytes: int64(len(tc.manifest))}
 			if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(image.Stored{}, "Digest")); err == nil && diff != "" {

@@ -100,19 +100,22 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		policy.KeepImages, policy.Bytes = true, 0
 	}
 	plan := Decide(all.Items, policy, r.Clock.Now())
-	var away error
+	var failures []error
 	for _, removal := range plan.Removals {
-		if away != nil && HasImages(removal.Checkpoint) {
+		if len(failures) == patience && HasImages(removal.Checkpoint) {
 			continue
 		}
 		if err := r.remove(ctx, removal); err != nil {
 			if !errors.As(err, new(*awayError)) {
 				return reconcile.Result{}, err
 			}
-			away = err
+			failures = append(failures, err)
 		}
 	}
-	return reconcile.Result{RequeueAfter: plan.After}, away
+	if len(failures) > 0 {
+		return reconcile.Result{}, errors.Join(failures...)
+	}
+	return reconcile.Result{RequeueAfter: plan.After}, nil
 }
 
 // awayError is a failure of the registry that may be gone later.

@@ -58,8 +58,12 @@ func TestReconcile(t *testing.T) {
 			objects: append(all, restored("c", neverPushed)), policy: hourly, after: 2 * time.Hour, failure: errAway, fails: true,
 			want: outcome{
 				Checkpoints: []string{"a", "b"}, Images: []string{"reg.test/x/shop:a.app", "reg.test/x/shop:b.app"},
-				Events: []string{"Warning CheckpointImagesLeft on a: The registry did not delete the images (connection refused); " +
-					"it will be asked again, and the PodCheckpoint stays until then"},
+				Events: []string{
+					"Warning CheckpointImagesLeft on a: The registry did not delete the images (connection refused); " +
+						"it will be asked again, and the PodCheckpoint stays until then",
+					"Warning CheckpointImagesLeft on b: The registry did not delete the images (connection refused); " +
+						"it will be asked again, and the PodCheckpoint stays until then",
+				},
 			},
 		},
 		"the registry does not delete": {
@@ -216,5 +220,35 @@ func TestRefusalIsNotForGood(t *testing.T) {
 		if events, images := len(w.events.Lines()), len(w.left()); events != step.events || images != step.images {
 			t.Errorf("at %s: %d events and %d images, want %d and %d", w.clock.Since(start), events, images, step.events, step.images)
 		}
+	}
+}
+
+// TestPatience asks a registry that is away three times, and no oftener, and lets one stubborn image hold nothing up.
+func TestPatience(t *testing.T) {
+	objects := []client.Object{namespace("shop", nil)}
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		objects = append(objects, ptrTo(checkpoint(name, v1alpha1.PhaseRestored, 0)))
+	}
+	w := newWorld(t, objects...)
+	w.clock.Step(time.Hour)
+	asked := 0
+	w.registry.before = func() { asked++ }
+	w.registry.failure = errAway
+	if _, err := w.reconciler(hourly).Reconcile(t.Context(), shop); err == nil || asked != 3 {
+		t.Errorf("asked %d times (%v), want 3 and an error", asked, err)
+	}
+	asked = 0
+	w.registry.before = func() {
+		asked++
+		w.registry.failure = nil
+		if asked == 2 {
+			w.registry.failure = errAway
+		}
+	}
+	if _, err := w.reconciler(hourly).Reconcile(t.Context(), shop); err == nil {
+		t.Error("no error for one that is left")
+	}
+	if diff := cmp.Diff([]string{"b"}, w.names(t)); diff != "" {
+		t.Errorf("PodCheckpoints (-want +got):\n%s", diff)
 	}
 }

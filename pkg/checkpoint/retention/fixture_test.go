@@ -41,6 +41,8 @@ type registry struct {
 	before  func()
 	// listed is called after a list was made.
 	listed func()
+	// unlisted is a repository whose list fails, unreadable an image that can't be read.
+	unlisted, unreadable string
 }
 
 func (r *registry) Delete(_ context.Context, ref string) error {
@@ -56,6 +58,9 @@ func (r *registry) Delete(_ context.Context, ref string) error {
 }
 
 func (r *registry) Tags(_ context.Context, repository string) ([]string, error) {
+	if repository == r.unlisted {
+		return nil, errAway
+	}
 	var tags []string
 	for ref := range r.images {
 		if tag, ok := strings.CutPrefix(ref, repository+":"); ok {
@@ -83,6 +88,9 @@ func (r *registry) Repositories(context.Context, string) ([]string, error) {
 }
 
 func (r *registry) Inspect(_ context.Context, ref string) (*image.Stored, error) {
+	if ref == r.unreadable {
+		return nil, image.ErrUnreadable
+	}
 	if stored, ok := r.images[ref]; ok {
 		return &stored, r.failure
 	}

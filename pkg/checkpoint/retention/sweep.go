@@ -30,6 +30,10 @@ const (
 	// sweepRetry is when a sweep that failed is tried again, unless the next one comes sooner.
 	sweepRetry = 5 * time.Minute
 
+	// patience is how many failures there may be before the registry is taken to be away: one alone may be about one image or one
+	// repository.
+	patience = 3
+
 	// maxInspected bounds the images that one sweep reads, maxForeign those that are remembered to be somebody else's.
 	maxInspected, maxForeign = 5_000, 100_000
 )
@@ -90,19 +94,26 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 		return err
 	}
 	one := sweep{Sweeper: s, cluster: cluster, now: s.Clock.Now(), orphans: map[string]time.Time{}, left: maxInspected}
+	var failures []error
 	for _, ns := range namespaces {
-		if err := one.repository(ctx, ns); err != nil {
-			// What this sweep has not come to is still known from former ones.
-			maps.Copy(one.orphans, s.since)
-			s.since = one.orphans
-			if errors.Is(err, errRefused) {
-				return nil // Images has told of it
-			}
-			return err
+		err := one.repository(ctx, ns)
+		if err == nil {
+			continue
+		}
+		failures = append(failures, err)
+		if errors.Is(err, errRefused) || len(failures) == patience {
+			break
 		}
 	}
+	if len(failures) > 0 {
+		// What this sweep has not come to is still known from former ones.
+		maps.Copy(one.orphans, s.since)
+	}
 	s.since = one.orphans
-	return nil
+	if len(failures) > 0 && errors.Is(failures[len(failures)-1], errRefused) {
+		return nil // Images has told of it
+	}
+	return errors.Join(failures...)
 }
 
 // cluster is by what this cluster's images are told from others' in the same registry.
@@ -160,9 +171,17 @@ type sweep struct {
 func (s *sweep) repository(ctx context.Context, namespace string) error {
 	repository := image.Repository(s.Images.Prefix, namespace)
 	tags, err := s.Images.Registry.Tags(ctx, repository)
-	if errors.Is(err, image.ErrTooMany) {
+	switch {
+	case errors.Is(err, image.ErrListUnsupported):
+		// Some registries answer so for a repository that does not exist. One that checkpoints were pushed to does.
+		if _, pushed := s.Images.seenIn()[namespace]; pushed {
+			metrics.CountRetentionFailure(metrics.RetentionDenied)
+			log.FromContext(ctx).Info("The registry does not list the tags of a repository that it has", "repository", repository, "error", err.Error())
+		}
+		return nil
+	case errors.Is(err, image.ErrTooMany):
 		log.FromContext(ctx).Info("The repository has too many tags; not all are looked at", "repository", repository)
-	} else if err != nil {
+	case err != nil:
 		metrics.CountRetentionFailure(metrics.RetentionAway)
 		return err
 	}
@@ -216,14 +235,15 @@ func (s *sweep) orphan(ctx context.Context, namespace, tag string) error {
 		return nil
 	}
 	stored, err := s.Images.Registry.Inspect(ctx, ref)
-	if err != nil {
+	unreadable := errors.Is(err, image.ErrUnreadable)
+	if err != nil && !unreadable {
 		metrics.CountRetentionFailure(metrics.RetentionAway)
 		return err
 	}
-	if stored == nil {
+	if stored == nil && !unreadable {
 		return nil
 	}
-	if !Ours(tag, stored, namespace, s.cluster) {
+	if unreadable || !Ours(tag, stored, namespace, s.cluster) {
 		if len(s.foreign) >= maxForeign || s.foreign == nil {
 			s.foreign = map[string]struct{}{}
 		}

@@ -186,6 +186,21 @@ func TestSweepFailures(t *testing.T) {
 	}
 }
 
+// TestSweepGoesOn has a repository that can't be listed and an image that can't be read before those that matter.
+func TestSweepGoesOn(t *testing.T) {
+	w := newWorld(t, system(), namespace("bank", nil), namespace("shop", nil))
+	old := w.push("shop", "old", start)
+	w.registry.unreadable = w.push("shop", "broken", start)
+	w.registry.unlisted = image.Repository(prefix, "bank")
+	w.clock.Step(time.Hour)
+	if err := w.sweeper().Sweep(t.Context()); err == nil {
+		t.Error("the repository that can't be listed is no error")
+	}
+	if diff := cmp.Diff([]string{old}, w.registry.deleted); diff != "" {
+		t.Errorf("deleted (-want +got):\n%s", diff)
+	}
+}
+
 // TestStart sweeps at once and every hour, and five minutes after a failure.
 func TestStart(t *testing.T) {
 	w := newWorld(t, system())
