@@ -106,7 +106,7 @@ func (k *Keeper) refresh(ctx context.Context, c *Case, pc *v1alpha1.PodCheckpoin
 // anything does.
 func (k *Keeper) begin(ctx context.Context, c *Case, d Decision) (*Decision, error) {
 	pc := match.NewCheckpoint(c.Pod, match.Request{
-		Attempt: d.Attempt, Reason: reasonOf(c.Trigger), Deadline: d.Deadline, Fence: true, Removal: c.Removal,
+		Attempt: d.Attempt, Reason: reasonOf(c.Trigger), Deadline: d.Deadline, Fence: true, Removal: removal(c),
 	})
 	err := k.Writer.Create(ctx, pc)
 	if apierrors.IsAlreadyExists(err) {

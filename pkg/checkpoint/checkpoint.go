@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/cryopod/cryopod/pkg/checkpoint/claim"
+	"github.com/cryopod/cryopod/pkg/checkpoint/descheduler"
 	"github.com/cryopod/cryopod/pkg/checkpoint/event"
 	"github.com/cryopod/cryopod/pkg/checkpoint/evictionrequest"
 	"github.com/cryopod/cryopod/pkg/checkpoint/expiry"
@@ -58,6 +59,7 @@ func Register(ctx context.Context, mgr ctrl.Manager, events event.Recorder, o Op
 			Limits: expiry.Limits{ReadyFor: o.ReadyFor}},
 		&schedule.Reconciler{Client: c, Events: events, Clock: clk},
 		&standby.Reconciler{Client: c, Live: live, Events: events, Clock: clk},
+		&descheduler.Reconciler{Client: c},
 		&retention.Parts{Events: events, Clock: clk, Options: o.Retention},
 	}
 	if o.EvictionRequests {

@@ -104,6 +104,17 @@ const (
 	LabelPodUID = Group + "/pod-uid"
 )
 
+// What Cryopod shares with the descheduler (its feature gate EvictionsInBackground).
+const (
+	// AnnotationEvictOnly has the descheduler ask once for the pod's eviction, and take a 429 that says so for a promise. Set by users;
+	// read at eviction and by the controllers. Its value does not matter.
+	AnnotationEvictOnly = "descheduler.alpha.kubernetes.io/request-evict-only"
+
+	// AnnotationEvictionInProgress tells the descheduler that the promise is being kept. Set by the controllers on a pod with
+	// AnnotationEvictOnly while it is being saved; removed when it stays after all, so that it may be asked for again.
+	AnnotationEvictionInProgress = "descheduler.alpha.kubernetes.io/eviction-in-progress"
+)
+
 const (
 	// EvictionResponder is Cryopod's name among the eviction responders of a pod (KEP-4563), and the key of the label that the Evictions
 	// of such pods have.
