@@ -13,6 +13,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/inject"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
@@ -86,7 +87,7 @@ func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, request types.U
 		outcome = metrics.PodRestoring
 	}
 	out = inject.OptIn(out, inject.Options{TemplateHash: match.TemplateHash(out), Scheduler: h.opts.SchedulerReady(ctx)})
-	if h.opts.Responder {
+	if h.opts.Responder && wish.Triggered(pod, v1alpha1.TriggerEviction) {
 		out = inject.Respond(out)
 	}
 	if pc != nil || dryRun {
