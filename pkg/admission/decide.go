@@ -67,6 +67,8 @@ type Case struct {
 	DryRun bool
 	// Checkpoints are the PodCheckpoints of the pod's UID, in any order.
 	Checkpoints []*v1alpha1.PodCheckpoint
+	// Silent is whether the pod's node is known not to answer any more: nobody is there to save the pod.
+	Silent bool
 	// Profile is that of the pod's node, nil when there is none.
 	Profile *v1alpha1.NodeProfile
 	// Budgets are the PodDisruptionBudgets of the namespace that the request has to respect.
@@ -225,6 +227,9 @@ func underway(c Case, cur *v1alpha1.PodCheckpoint, limit time.Time) Decision {
 
 // begin decides where there is no checkpoint to go on with.
 func begin(c Case, limit time.Time) Decision {
+	if c.Silent {
+		return cold(c, metrics.EvictionUntouched, fmt.Sprintf("the node %q does not answer", c.Pod.Spec.NodeName))
+	}
 	if why := match.NotNow(c.Pod, c.Profile); why != "" {
 		return cold(c, metrics.EvictionUntouched, why)
 	}

@@ -161,8 +161,12 @@ func TestDecide(t *testing.T) {
 
 		"no controller": {change: []func(*admission.Case){of(func(p *corev1.Pod) { p.OwnerReferences = nil })}, want: untouched, why: "no controller"},
 		"daemon":        {change: []func(*admission.Case){of(func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "DaemonSet" })}, want: untouched, why: "DaemonSet"},
-		"no agent":      {change: []func(*admission.Case){func(c *admission.Case) { c.Profile = nil }}, want: untouched, why: `node "n1" has no Cryopod agent`},
-		"nothing runs":  {change: []func(*admission.Case){of(func(p *corev1.Pod) { p.Status.ContainerStatuses = nil })}, want: untouched, why: "none of its containers"},
+		"a dead node":   {change: []func(*admission.Case){func(c *admission.Case) { c.Silent = true }}, want: untouched, why: `node "n1" does not answer`},
+		"a dead node, and it is saved": {
+			change: []func(*admission.Case){func(c *admission.Case) { c.Silent = true }, one(attempt(1, v1alpha1.PhaseReady, sec))}, want: save,
+		},
+		"no agent":     {change: []func(*admission.Case){func(c *admission.Case) { c.Profile = nil }}, want: untouched, why: `node "n1" has no Cryopod agent`},
+		"nothing runs": {change: []func(*admission.Case){of(func(p *corev1.Pod) { p.Status.ContainerStatuses = nil })}, want: untouched, why: "none of its containers"},
 
 		"a budget refuses":              {change: []func(*admission.Case){refusing}, want: refused},
 		"a budget refuses a cold one":   {change: []func(*admission.Case){refusing, one(attempt(1, v1alpha1.PhaseFailed, sec))}, want: refused},

@@ -269,6 +269,22 @@ func TestDeleteOfWhatCannotBeSaved(t *testing.T) {
 	}, running())
 }
 
+// TestDeleteFromADeadNode has the taint manager delete the pods of a node of which nothing is heard: nobody is there to save them.
+func TestDeleteFromADeadNode(t *testing.T) {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{
+		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown}},
+	}}
+	bubble(t, func(t *testing.T, w *world) {
+		if got := w.delete(t.Context(), w.deletes(), byTaint()); !got.Allowed || len(w.checkpoints()) != 0 {
+			t.Errorf("answer = %+v with %d PodCheckpoints, want allowed and none", got, len(w.checkpoints()))
+		}
+		want := []string{`Pod NotCheckpointable: The pod can't be checkpointed: the node "n1" does not answer; its deletion goes on without a checkpoint`}
+		if diff := cmp.Diff(want, w.events.all()); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	}, running(), canCheckpoint(), node)
+}
+
 // TestDeleteWithinTheNodesTime has nodes that end before the pod's own deadline, or do not.
 func TestDeleteWithinTheNodesTime(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -70,7 +70,7 @@ func (k *Keeper) observeBudgets(ctx context.Context, c *Case) error {
 }
 
 // observeNode reads the pod's node, nil when it is gone or can't be read, tells whether its end is announced, and notes in the case when
-// that is. Much can be decided without it.
+// that is and whether anybody is there. Much can be decided without it.
 func (k *Keeper) observeNode(ctx context.Context, c *Case) (node *corev1.Node, ends bool) {
 	node = &corev1.Node{}
 	err := k.Live.Get(ctx, client.ObjectKey{Name: c.Pod.Spec.NodeName}, node)
@@ -81,11 +81,19 @@ func (k *Keeper) observeNode(ctx context.Context, c *Case) (node *corev1.Node, e
 		logf.FromContext(ctx).Error(err, "Deciding without knowing whether the pod's node ends", "node", c.Pod.Spec.NodeName)
 		return nil, false
 	}
+	c.Silent = silent(node)
 	notice, ends := termination.Running(node, c.Now)
 	if ends && !notice.Voluntary {
 		c.Limit = c.limit(notice.Deadline.Add(-notice.Margin()))
 	}
 	return node, ends
+}
+
+// silent tells whether nothing was heard of the node's kubelet for so long that the node controller has said so.
+func silent(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionUnknown
+	})
 }
 
 // refresh reads the checkpoint anew into the case.
