@@ -19,6 +19,8 @@ const (
 	PodRestoreFrom = "restore-from"
 	// CheckpointPodUID finds PodCheckpoints by the UID of the pod that they save.
 	CheckpointPodUID = "pod-uid"
+	// NodeName finds pods by the node that they run on, and PodCheckpoints by that of the pod that they save.
+	NodeName = "node-name"
 )
 
 // Add adds the indexes to a manager's cache. It is called once, before the cache starts.
@@ -29,7 +31,27 @@ func Add(ctx context.Context, indexer client.FieldIndexer) error {
 	if err := indexer.IndexField(ctx, &v1alpha1.PodCheckpoint{}, CheckpointPodUID, ByPodUID); err != nil {
 		return fmt.Errorf("indexing PodCheckpoints by %q: %w", CheckpointPodUID, err)
 	}
+	for _, obj := range []client.Object{&corev1.Pod{}, &v1alpha1.PodCheckpoint{}} {
+		if err := indexer.IndexField(ctx, obj, NodeName, ByNodeName); err != nil {
+			return fmt.Errorf("indexing %T by %q: %w", obj, NodeName, err)
+		}
+	}
 	return nil
+}
+
+// ByNodeName is the key of a pod or a PodCheckpoint under NodeName.
+func ByNodeName(obj client.Object) []string {
+	name := ""
+	switch o := obj.(type) {
+	case *corev1.Pod:
+		name = o.Spec.NodeName
+	case *v1alpha1.PodCheckpoint:
+		name = o.Spec.NodeName
+	}
+	if name == "" {
+		return nil
+	}
+	return []string{name}
 }
 
 // ByRestoreFrom is the key of a pod under PodRestoreFrom.
@@ -65,6 +87,24 @@ func Saving(ctx context.Context, c client.Reader, namespace string, pod types.UI
 	err := c.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{CheckpointPodUID: string(pod)})
 	if err != nil {
 		return nil, fmt.Errorf("listing PodCheckpoints of the pod with UID %q: %w", pod, err)
+	}
+	return list.Items, nil
+}
+
+// OnNode lists the cached pods of the node.
+func OnNode(ctx context.Context, c client.Reader, node string) ([]corev1.Pod, error) {
+	var pods corev1.PodList
+	if err := c.List(ctx, &pods, client.MatchingFields{NodeName: node}); err != nil {
+		return nil, fmt.Errorf("listing the pods of node %q: %w", node, err)
+	}
+	return pods.Items, nil
+}
+
+// FromNode lists the cached PodCheckpoints of pods of the node.
+func FromNode(ctx context.Context, c client.Reader, node string) ([]v1alpha1.PodCheckpoint, error) {
+	var list v1alpha1.PodCheckpointList
+	if err := c.List(ctx, &list, client.MatchingFields{NodeName: node}); err != nil {
+		return nil, fmt.Errorf("listing the PodCheckpoints of node %q: %w", node, err)
 	}
 	return list.Items, nil
 }
