@@ -195,6 +195,25 @@ func TestDeleteOfAPodOnItsWay(t *testing.T) {
 	}
 }
 
+// TestDeleteInATerminatingNamespace has nobody but the API server tell that nothing can be saved there.
+func TestDeleteInATerminatingNamespace(t *testing.T) {
+	ns := namespace(t, nil)
+	pod := runPod(t, newPod(ns, annotated(v1alpha1.AnnotationOn, "delete")))
+	if err := admin.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := as(t, person).CoreV1().Pods(ns).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took >= hold {
+		t.Errorf("it took %s", took)
+	}
+	if got := getPod(t, pod); got.DeletionTimestamp == nil || len(checkpoints(t, ns)) != 0 {
+		t.Errorf("deleted at %v, with %d PodCheckpoints", got.DeletionTimestamp, len(checkpoints(t, ns)))
+	}
+}
+
 // TestDeletePutOff has a checkpoint that takes longer than a request is held, as often as the taint manager tries, and one try later.
 func TestDeletePutOff(t *testing.T) {
 	ns := namespace(t, nil)
