@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cryopod/cryopod/pkg/termination"
 )
 
 // The defaults of Options.
@@ -44,6 +46,8 @@ type Options struct {
 	EvictingUsers []string
 	// Responder is whether opted-in pods name Cryopod among their eviction responders.
 	Responder bool
+	// Taints are those that announce a node's end; nil is termination.Defaults.
+	Taints termination.List
 	// SchedulerReady tells whether Cryopod's scheduler runs. Nil means that it does not.
 	SchedulerReady func(context.Context) bool
 }
@@ -66,6 +70,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.EvictingUsers == nil {
 		o.EvictingUsers = DefaultEvictingUsers
+	}
+	if o.Taints == nil {
+		o.Taints = termination.Defaults()
 	}
 	if o.SchedulerReady == nil {
 		o.SchedulerReady = func(context.Context) bool { return false }

@@ -86,7 +86,7 @@ func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, request types.U
 		out = inject.Restore(out, pc, id)
 		outcome = metrics.PodRestoring
 	}
-	out = inject.OptIn(out, inject.Options{TemplateHash: match.TemplateHash(out), Scheduler: h.opts.SchedulerReady(ctx)})
+	out = inject.OptIn(out, inject.Options{TemplateHash: match.TemplateHash(out), Scheduler: h.opts.SchedulerReady(ctx), Taints: h.opts.Taints})
 	if h.opts.Responder && wish.Triggered(pod, v1alpha1.TriggerEviction) {
 		out = inject.Respond(out)
 	}

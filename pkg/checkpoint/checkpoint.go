@@ -13,14 +13,17 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/checkpoint/claim"
 	"github.com/cryopod/cryopod/pkg/checkpoint/descheduler"
+	"github.com/cryopod/cryopod/pkg/checkpoint/evacuation"
 	"github.com/cryopod/cryopod/pkg/checkpoint/event"
 	"github.com/cryopod/cryopod/pkg/checkpoint/evictionrequest"
 	"github.com/cryopod/cryopod/pkg/checkpoint/expiry"
 	"github.com/cryopod/cryopod/pkg/checkpoint/index"
+	"github.com/cryopod/cryopod/pkg/checkpoint/removal"
 	"github.com/cryopod/cryopod/pkg/checkpoint/restore"
 	"github.com/cryopod/cryopod/pkg/checkpoint/retention"
 	"github.com/cryopod/cryopod/pkg/checkpoint/schedule"
 	"github.com/cryopod/cryopod/pkg/checkpoint/standby"
+	"github.com/cryopod/cryopod/pkg/termination"
 )
 
 const (
@@ -41,6 +44,8 @@ type Options struct {
 	ReadyFor time.Duration
 	// EvictionRequests is whether Cryopod responds to them: the API server has to serve evictionrequest.Served.
 	EvictionRequests bool
+	// Taints are those that announce a node's end.
+	Taints termination.List
 	// Retention bounds what is kept of checkpoints that are over.
 	Retention retention.Options
 }
@@ -52,11 +57,14 @@ func Register(ctx context.Context, mgr ctrl.Manager, events event.Recorder, o Op
 		return err
 	}
 	c, live, clk := mgr.GetClient(), mgr.GetAPIReader(), clock.RealClock{}
+	remover := removal.Remover{Client: c, Live: live, Events: events, Clock: clk}
 	controllers := []interface{ Register(ctrl.Manager) error }{
 		&claim.Reconciler{Client: c, Live: live, Events: events, Clock: clk, UnboundAfter: o.UnboundAfter},
 		&restore.Reconciler{Client: c, Live: live, Events: events, Clock: clk},
 		&expiry.Reconciler{Client: c, Live: live, Events: events, Clock: clk,
 			Limits: expiry.Limits{ReadyFor: o.ReadyFor}},
+		&removal.Reconciler{Remover: remover, Taints: o.Taints},
+		&evacuation.Reconciler{Remover: remover, Taints: o.Taints},
 		&schedule.Reconciler{Client: c, Events: events, Clock: clk},
 		&standby.Reconciler{Client: c, Live: live, Events: events, Clock: clk},
 		&descheduler.Reconciler{Client: c},

@@ -105,6 +105,7 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (manager.Ma
 	if err := addCertificate(mgr, o, rotator); err != nil {
 		return nil, err
 	}
+	o.Admission.Taints, o.Checkpoint.Taints = o.taints(), o.taints()
 	if err := addAdmission(ctx, mgr, o); err != nil {
 		return nil, err
 	}
@@ -148,6 +149,7 @@ func addAdmission(ctx context.Context, mgr manager.Manager, o Options) error {
 	}
 	key := client.ObjectKey{Namespace: o.Namespace, Name: o.SchedulerLease}
 	o.Admission.SchedulerReady = admission.NewSchedulerLease(mgr.GetClient(), clock.RealClock{}, key).Ready
+	admission.SetupNodes(mgr, o.Admission.Taints)
 	return admission.SetupWithManager(ctx, mgr, o.Admission)
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/checkpoint"
+	"github.com/cryopod/cryopod/pkg/termination"
 )
 
 // CertMode says where the serving certificate comes from.
@@ -59,6 +60,9 @@ type Options struct {
 
 	// SchedulerLease is the Lease of Cryopod's scheduler.
 	SchedulerLease string
+	// Taints are those that announce a node's end; OnCordon is whether a cordon does, too.
+	Taints   termination.List
+	OnCordon bool
 	// Admission bounds what the webhooks do.
 	Admission admission.Options
 	// Checkpoint has the ages that the controllers act at.
@@ -135,6 +139,7 @@ func (o *Options) addBehaviour(flags *pflag.FlagSet) {
 		"how long a Ready checkpoint waits for a pod to claim it, before it expires")
 	flags.BoolVar(&o.Checkpoint.EvictionRequests, "eviction-requests", false,
 		"respond to EvictionRequests (KEP-4563, alpha); the API server has to serve lifecycle.k8s.io/v1alpha1, with its feature gate EvictionRequestAPI")
+	o.addTermination(flags)
 	addRetention(flags, &o.Checkpoint.Retention)
 }
 

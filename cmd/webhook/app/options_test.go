@@ -4,6 +4,7 @@ package app_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/cryopod/cryopod/cmd/webhook/app"
 	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/checkpoint"
+	"github.com/cryopod/cryopod/pkg/termination"
 )
 
 func environment(values map[string]string) func(string) (string, bool) {
@@ -34,6 +36,7 @@ func defaults(change ...func(*app.Options)) app.Options {
 			EvictingUsers: admission.DefaultEvictingUsers,
 		},
 		Checkpoint: checkpoint.Options{UnboundAfter: 75 * time.Second, ReadyFor: 10 * time.Minute, Retention: keptByDefault},
+		Taints:     termination.Defaults(),
 		LogLevel:   "info", LogFormat: "json",
 	}
 	for _, f := range change {
@@ -61,6 +64,14 @@ func TestParse(t *testing.T) {
 			args: "--cert-mode=files --cert-dir=/tls --cert-secret= --webhook-configuration=",
 			want: defaults(func(o *app.Options) {
 				o.CertMode, o.CertDir, o.CertSecret, o.Configuration = app.CertFiles, "/tls", "", ""
+			}),
+		},
+		"taints": {
+			args: "--termination-taints=example.com/going=60s,-ToBeDeletedByClusterAutoscaler --on-cordon",
+			want: defaults(func(o *app.Options) {
+				o.Taints = append(slices.DeleteFunc(o.Taints, func(t termination.Taint) bool { return t.Key == "ToBeDeletedByClusterAutoscaler" }),
+					termination.Taint{Key: "example.com/going", Notice: time.Minute})
+				o.OnCordon = true
 			}),
 		},
 		"bounds": {
@@ -116,6 +127,7 @@ func TestParseRefuses(t *testing.T) {
 		"--namespace=":                       {"--namespace: must not be empty"},
 		"--service=":                         {"--service: must not be empty"},
 		"--scheduler-lease=":                 {"--scheduler-lease: must not be empty"},
+		"--termination-taints=x":             {"--termination-taints", `reading "x": want KEY=NOTICE`},
 		"--log-level=loud":                   {`--log-level: "loud" is none of`},
 		"--log-format=xml":                   {`--log-format: "xml" is none of`},
 		"--hold=1h --max-holds=0 --service=": {"--hold: ", "--max-holds: ", "--service: "},
