@@ -61,8 +61,9 @@ func (m *Meter) Leave(l Lap, now time.Time, bytes int64) {
 // Rate is the average in bytes a second; 0 when nothing was measured.
 func (m *Meter) Rate() float64 { return m.average }
 
-// Left is how many bytes of a stage are left of a job that has had so much of it (Shares). Never less than a tenth: that a job is not over
-// says that there is more than was thought, or that the rate is lower.
+// Left is how many bytes of a stage are left of a job that has had so much of it (Shares). Of one that should be over, a tenth of the time
+// that it has taken so far is still to come: that it is not says that there is more than was thought, or that the rate is lower.
 func Left(bytes int64, rate float64, shares time.Duration) int64 {
-	return max(bytes-int64(rate*max(shares.Seconds(), 0)), bytes/10)
+	had := int64(rate * max(shares.Seconds(), 0))
+	return max(bytes-had, had/9)
 }

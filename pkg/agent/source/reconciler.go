@@ -139,7 +139,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		if gone || pc.UID != busy.uid || phaseOf(pc).Final() {
 			busy.cancel(errLost)
 		}
-		return ctrl.Result{}, nil
+		return r.watch(busy), nil
 	}
 	if gone || phaseOf(pc) != v1alpha1.PhasePending {
 		r.outOfLine(key)
@@ -231,7 +231,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 		}
 		r.leave(key, err)
 	})
-	return ctrl.Result{}, nil
+	return r.watch(run), nil
 }
 
 // queue says once that the agent is there and the checkpoint has to wait: without a word, the agent would be taken to be away and the

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -154,6 +155,18 @@ func (r *Reconciler) pause(w waiting) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return whenFull * time.Duration(1+len(r.turns.waiting)/together)
+}
+
+// watch plans anew while an attempt is under way that has a deadline, though nothing happens: it may take longer than it should.
+func (r *Reconciler) watch(run *running) ctrl.Result {
+	r.mu.Lock()
+	wake := r.replan(false)
+	r.mu.Unlock()
+	r.wakeAll(wake, types.NamespacedName{})
+	if run.job.Deadline.IsZero() {
+		return ctrl.Result{}
+	}
+	return ctrl.Result{RequeueAfter: whenFull}
 }
 
 // outOfLine forgets a checkpoint that does not wait any more.

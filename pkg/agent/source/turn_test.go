@@ -113,6 +113,23 @@ func TestGaveWay(t *testing.T) {
 	})
 }
 
+// TestCancel ends an attempt as soon as it is plain that it would be torn, and not at its deadline.
+func TestCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, 100*mib)
+		c.add("a", 500*mib, within(8*time.Second))
+		c.work(6 * time.Second)
+		if c.fence.Get("id-a") != fence.Frozen {
+			t.Errorf("a is %v", c.fence.Get("id-a"))
+		}
+		c.work(1500 * time.Millisecond)
+		c.expect("a", v1alpha1.PhaseFailed, v1alpha1.ReasonNoTime, "there is no time to save it: it needs")
+		if c.fence.Get("id-a") != fence.Running || len(c.pushing) > 0 {
+			t.Errorf("a is %v, pushed are %v", c.fence.Get("id-a"), c.pushing)
+		}
+	})
+}
+
 // TestScheduleComesLast lets what is saved on a schedule wait for all others.
 func TestScheduleComesLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
