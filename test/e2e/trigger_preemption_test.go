@@ -41,7 +41,8 @@ func testPreemption(scheduler string) func(*testing.T) {
 	}
 }
 
-// testPreemptedAndBack preempts a pod that may run nowhere else: its checkpoint waits until there is room again.
+// testPreemptedAndBack preempts a pod that may run nowhere else: its checkpoint waits until there is room again. One scheduler has
+// both pods: of two, the one that is not preempting may give the room to the victim's replacement at once (docs/limits.md).
 func testPreemptedAndBack(t *testing.T) {
 	s := newScene(t, "preempted", nil, "main")
 	s.holdDoomed()
@@ -50,7 +51,7 @@ func testPreemptedAndBack(t *testing.T) {
 	template.Spec.Containers[0].Resources.Requests = half
 	s.create(s.Deployment(s.name, template))
 	victim := s.settleOn(doomed)
-	preemptor := s.preempt(corev1.DefaultSchedulerName)
+	preemptor := s.preempt(v1alpha1.SchedulerName)
 	s.checkRuns(preemptor, doomed)
 	waiting, err := testbed.Pod(t.Context(), s.Namespace, s.name)
 	if err != nil || waiting.UID == victim.UID || waiting.Spec.NodeName != "" {

@@ -43,7 +43,7 @@ func TestTriggers(t *testing.T) {
 		"withdrawn":          testTaintWithdrawn,
 		"notime":             testNoTime,
 		"taintmanager":       testTaintManager,
-		"preemption":         testPreemption(v1alpha1.SchedulerName),
+		"preemption":         testPreemption(corev1.DefaultSchedulerName),
 		"preempted-and-back": testPreemptedAndBack,
 		"disable-eviction":   testDisableEviction,
 		"delete":             testDelete,
@@ -51,6 +51,9 @@ func TestTriggers(t *testing.T) {
 		"force":              testForceDelete,
 		"namespace":          testNamespaceDeletion,
 		"powercut":           testPowerCut,
+		"rollout":            testRollout,
+		"scale-down":         testScaleDown,
+		"job-completion":     testJobCompletion,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
