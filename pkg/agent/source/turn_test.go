@@ -138,12 +138,12 @@ func TestScheduleComesLast(t *testing.T) {
 		schedule := func(s *v1alpha1.PodCheckpointSpec) { s.Reason, s.Fence = v1alpha1.ReasonSchedule, false }
 		c.add("first", 100*mib, nil)
 		c.work(10 * time.Millisecond) // It is under way.
-		c.add("s1", 100*mib, schedule)
-		c.add("s2", 100*mib, schedule)
+		c.add("a1", 100*mib, schedule)
+		c.add("a2", 100*mib, schedule)
 		c.add("manual", 100*mib, func(s *v1alpha1.PodCheckpointSpec) { s.Reason = v1alpha1.ReasonManual })
 		c.add("eviction", 100*mib, within(time.Minute))
 		c.work(time.Minute)
-		if diff := cmp.Diff([]string{"first", "eviction", "manual", "s1", "s2"}, c.order); diff != "" {
+		if diff := cmp.Diff([]string{"first", "eviction", "manual", "a1", "a2"}, c.order); diff != "" {
 			t.Errorf("dumped (-want +got):\n%s", diff)
 		}
 	})
