@@ -19,6 +19,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
+	planner "github.com/cryopod/cryopod/pkg/plan"
 )
 
 // dumpsAtOnce bounds how many containers of a pod are dumped, and then exported, at the same time.
@@ -132,6 +133,15 @@ func (a *attempt) describe(s *v1alpha1.PodCheckpointStatus) {
 	}
 	s.Containers = a.plan.status
 	s.Requirements = a.r.Requirements()
+}
+
+// explain adds to why an attempt was given up what its pod may stand still for, where that is why.
+func (a *attempt) explain(why error) error {
+	var refused *refusedError
+	if errors.As(why, &refused) && refused.cause == planner.TooLong {
+		return fmt.Errorf("%w; %s", why, a.patience().why)
+	}
+	return why
 }
 
 func (a *attempt) freeze(ctx context.Context) error {
@@ -274,7 +284,7 @@ func (a *attempt) each(ctx context.Context, do func(context.Context, fence.Conta
 func (a *attempt) giveUp(ctx context.Context, why error) {
 	ctx = context.WithoutCancel(ctx)
 	logger := log.FromContext(ctx)
-	err := a.r.failed(ctx, a.pc, why)
+	err := a.r.failed(ctx, a.pc, a.explain(why))
 	switch {
 	case err == nil:
 		if _, err := a.r.settle(ctx, a.pc); err != nil {

@@ -210,7 +210,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	w := r.lineUp(ctx, pc, pod, plan)
 	if w.verdict == never {
 		r.outOfLine(key)
-		return r.refuse(ctx, pc, w.why)
+		return r.refuse(ctx, pc, (&attempt{pc: pc, plan: plan}).explain(w.why))
 	}
 	// The attempt outlives this call; its context ends with cancel, and at the agent's end with Stop.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
