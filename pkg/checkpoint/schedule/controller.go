@@ -48,8 +48,17 @@ type Reconciler struct {
 	Clock clock.PassiveClock
 
 	mu sync.Mutex
-	// told are the pods whose owners know that the schedule is not kept. It ends with the leader, and then it is said once more.
-	told map[types.NamespacedName]types.UID
+	// pods is what is known of pods with a schedule besides their PodCheckpoints. It ends with the leader: then a pod that can't be saved
+	// is tried once more, and its owner told once more.
+	pods map[types.NamespacedName]memory
+}
+
+type memory struct {
+	uid types.UID
+	// past is what became of the schedule.
+	past Past
+	// told is whether the owner knows that the schedule is not kept.
+	told bool
 }
 
 // Register adds the controller to the manager, whose cache has the indexes of package index.
@@ -129,12 +138,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if _, wished := wish.Interval(pod); !wished {
 		return reconcile.Result{}, nil
 	}
-	c := Case{Pod: pod, Now: r.Clock.Now()}
+	known := r.recall(pod)
+	c := Case{Pod: pod, Past: known.past, Now: r.Clock.Now()}
 	if err := r.observe(ctx, &c); err != nil {
 		return reconcile.Result{}, err
 	}
 	step := Next(c)
-	r.tell(pod, step)
+	if step.Past.Attempt > 0 {
+		known.past = step.Past
+	}
+	known.told = r.tell(pod, step, known.told)
+	r.remember(req.NamespacedName, known)
 	switch {
 	case step.GiveWay != nil:
 		return reconcile.Result{}, r.giveWay(ctx, step.GiveWay)
@@ -200,35 +214,42 @@ func (r *Reconciler) giveWay(ctx context.Context, pc *v1alpha1.PodCheckpoint) er
 	return nil
 }
 
-// tell tells the pod's owner, once, that the schedule is not kept.
-func (r *Reconciler) tell(pod *corev1.Pod, step Step) {
-	key := client.ObjectKeyFromObject(pod)
-	var e event.Event
+// tell tells the pod's owner, unless that was told, that the schedule is not kept, and returns whether the owner knows.
+func (r *Reconciler) tell(pod *corev1.Pod, step Step, told bool) bool {
 	switch {
+	case step.Never == "" && step.Trouble == "":
+		// While the next attempt is under way, it is not known how that ends.
+		return told && step.After == 0
+	case told:
 	case step.Never != "":
-		e = neverEvent(step.Never)
-	case step.Trouble != "":
-		e = troubleEvent(step.Trouble)
-	case step.After > 0:
-		r.forget(key)
-		return
+		event.Publish(r.Events, neverEvent(step.Never), nil, pod)
 	default:
-		return
+		event.Publish(r.Events, troubleEvent(step.Trouble), nil, pod)
 	}
+	return true
+}
+
+// recall is what is remembered of the pod, and not of another one that had its name.
+func (r *Reconciler) recall(pod *corev1.Pod) memory {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.told[key] == pod.UID {
-		return
+	if m, ok := r.pods[client.ObjectKeyFromObject(pod)]; ok && m.uid == pod.UID {
+		return m
 	}
-	if r.told == nil {
-		r.told = map[types.NamespacedName]types.UID{}
+	return memory{uid: pod.UID}
+}
+
+func (r *Reconciler) remember(key types.NamespacedName, m memory) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pods == nil {
+		r.pods = map[types.NamespacedName]memory{}
 	}
-	r.told[key] = pod.UID
-	event.Publish(r.Events, e, nil, pod)
+	r.pods[key] = m
 }
 
 func (r *Reconciler) forget(key types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.told, key)
+	delete(r.pods, key)
 }

@@ -19,6 +19,7 @@ import (
 	eventfake "github.com/cryopod/cryopod/pkg/checkpoint/event/fake"
 	"github.com/cryopod/cryopod/pkg/checkpoint/index"
 	"github.com/cryopod/cryopod/pkg/checkpoint/schedule"
+	"github.com/cryopod/cryopod/pkg/match"
 )
 
 // world is the controller with a cluster that is a fake, at a time that the test sets.
@@ -156,5 +157,40 @@ func TestReconcileGivesWay(t *testing.T) {
 		if gone := pc.Status.Phase == v1alpha1.PhaseFailed; gone == pc.Spec.Fence {
 			t.Errorf("%s is %q", pc.Name, pc.Status.Phase)
 		}
+	}
+}
+
+// TestReconcileRemembersWhatIsDeleted has retention delete each attempt when it has failed: the pauses get longer all the same.
+func TestReconcileRemembersWhatIsDeleted(t *testing.T) {
+	w := newWorld(t, scheduled(), node(), able())
+	var pauses []time.Duration
+	var names []string
+	for at := 10 * time.Minute; len(pauses) < 5; {
+		w.at(at)
+		made := w.checkpoints()
+		if len(made) != 1 {
+			t.Fatalf("%d checkpoints at %s, want 1", len(made), at)
+		}
+		names = append(names, made[0].Name)
+		w.enter(made[0], v1alpha1.PhaseFailed, "criu: unsupported socket")
+		w.at(at)
+		if err := w.client.Delete(context.Background(), &made[0]); err != nil {
+			t.Fatal(err)
+		}
+		pause := w.at(at + time.Second).RequeueAfter.Round(time.Minute)
+		pauses = append(pauses, pause)
+		at += pause
+	}
+	want := []time.Duration{20 * time.Minute, 40 * time.Minute, 80 * time.Minute, 80 * time.Minute, 80 * time.Minute}
+	if diff := cmp.Diff(want, pauses); diff != "" {
+		t.Errorf("pauses (-want +got):\n%s", diff)
+	}
+	for i, name := range names {
+		if n := match.Attempt(name); n != i+1 {
+			t.Errorf("attempt %d has the number %d", i+1, n)
+		}
+	}
+	if n := len(w.events.Lines()); n != 2 {
+		t.Errorf("%d events, want one on the pod and one on its owner", n)
 	}
 }

@@ -39,11 +39,23 @@ type Case struct {
 	Pod *corev1.Pod
 	// Checkpoints are the PodCheckpoints of the pod's UID, in any order.
 	Checkpoints []v1alpha1.PodCheckpoint
+	// Past is the Past of the Step before, zero when there is none that is known: PodCheckpoints that are over are deleted in time.
+	Past Past
 	// Node and Profile are those of the pod's node, nil when there is none.
 	Node    *corev1.Node
 	Profile *v1alpha1.NodeProfile
 	// Now is the time.
 	Now time.Time
+}
+
+// Past is what became of a pod's schedule so far.
+type Past struct {
+	// Attempt is the number of the last attempt that is over, and End when it was.
+	Attempt int
+	End     time.Time
+	// Failures is how many attempts in a row have failed since the last one that did not, and Why how the last one did.
+	Failures int
+	Why      string
 }
 
 // Step is what is to be done about a pod's schedule. Its zero value is to wait until something changes.
@@ -57,6 +69,8 @@ type Step struct {
 	// Never says why the pod is not saved on a schedule at all, Trouble why it has not been of late. The pod's owner is to be told
 	// once. Empty where all is well.
 	Never, Trouble string
+	// Past is to be given to the next Case of the pod.
+	Past Past
 	// After is when to look again; 0 is when something changes.
 	After time.Duration
 }
@@ -76,13 +90,13 @@ func Next(c Case) Step {
 	if step, busy := underWay(c); busy {
 		return step
 	}
-	due, failures, why := dueAt(c, interval)
-	if due.IsZero() {
-		return Step{}
+	step := Step{Past: pastOf(c)}
+	due, runs := dueAt(c.Pod, step.Past, interval)
+	if !runs {
+		return step
 	}
-	step := Step{}
-	if failures > 0 {
-		step.Trouble = why
+	if step.Past.Failures > 0 {
+		step.Trouble = step.Past.Why
 	}
 	switch rest := due.Sub(c.Now); {
 	case rest > 0:
@@ -93,7 +107,7 @@ func Next(c Case) Step {
 	case unable(c) != "":
 		step.Trouble = unable(c)
 	default:
-		step.Attempt = lastAttempt(c.Checkpoints) + 1
+		step.Attempt = max(lastAttempt(c.Checkpoints), step.Past.Attempt) + 1
 		step.Deadline = c.Now.Add(min(max(interval, minPatience), maxPatience))
 	}
 	return step
@@ -122,33 +136,46 @@ func underWay(c Case) (step Step, busy bool) {
 	return step, busy
 }
 
-// dueAt is when the next checkpoint is due, how many have failed in a row before it, and why the last one did. Zero while no container
-// of the pod runs.
-//
-// The first one is due in the second half of the first interval, at a point that the pod's UID decides: pods that were made together are
-// saved one after the other, and none later than its interval says.
-func dueAt(c Case, interval time.Duration) (due time.Time, failures int, why string) {
-	since, runs := runningSince(c.Pod)
-	if !runs {
-		return time.Time{}, 0, ""
-	}
+// pastOf is what became of the pod's schedule, none of whose attempts is under way.
+func pastOf(c Case) Past {
 	made := slices.DeleteFunc(slices.Clone(c.Checkpoints), func(pc v1alpha1.PodCheckpoint) bool {
 		return pc.Spec.Reason != v1alpha1.ReasonSchedule || gaveWay(&pc)
 	})
 	slices.SortFunc(made, func(a, b v1alpha1.PodCheckpoint) int {
-		return cmp.Compare(match.Attempt(b.Name), match.Attempt(a.Name))
+		return cmp.Compare(match.Attempt(a.Name), match.Attempt(b.Name))
 	})
+	past := c.Past
 	for i := range made {
-		if _, saved := made[i].Status.Entered(v1alpha1.PhaseReady); saved {
-			break
+		pc := &made[i]
+		n := match.Attempt(pc.Name)
+		if n <= past.Attempt {
+			continue
 		}
-		failures++
+		past.Attempt, past.End = n, endOf(pc)
+		if _, saved := pc.Status.Entered(v1alpha1.PhaseReady); saved {
+			past.Failures, past.Why = 0, ""
+		} else {
+			past.Failures++
+			past.Why = pc.Status.Message
+		}
 	}
-	if len(made) == 0 {
+	return past
+}
+
+// dueAt is when the next checkpoint is due; false while no container of the pod runs.
+//
+// The first one is due in the second half of the first interval, at a point that the pod's UID decides: pods that were made together are
+// saved one after the other, and none later than its interval says.
+func dueAt(pod *corev1.Pod, past Past, interval time.Duration) (due time.Time, runs bool) {
+	since, runs := runningSince(pod)
+	if !runs {
+		return time.Time{}, false
+	}
+	if past.Attempt == 0 {
 		half := interval / 2
-		return since.Add(half + time.Duration(share(c.Pod)*float64(half))), 0, ""
+		return since.Add(half + time.Duration(share(pod)*float64(half))), true
 	}
-	return endOf(&made[0]).Add(interval << min(failures, maxBackOff)), failures, made[0].Status.Message
+	return past.End.Add(interval << min(past.Failures, maxBackOff)), true
 }
 
 // share is a number from 0 to 1 that depends on the pod's UID only.

@@ -107,6 +107,7 @@ func TestNext(t *testing.T) {
 	for name, tc := range map[string]struct {
 		pod     *corev1.Pod
 		made    []v1alpha1.PodCheckpoint
+		past    schedule.Past
 		node    *corev1.Node
 		profile *v1alpha1.NodeProfile
 		age     time.Duration
@@ -181,6 +182,27 @@ func TestNext(t *testing.T) {
 			age: 80 * time.Minute, want: outcome{Trouble: "it Failed", After: 10 * time.Minute},
 		},
 
+		"failed, and deleted since": {
+			past: schedule.Past{Attempt: 4, End: start.Add(10 * time.Minute), Failures: 2, Why: "criu"}, age: 20 * time.Minute,
+			want: outcome{Trouble: "criu", After: 30 * time.Minute},
+		},
+		"failed once more, those before deleted": {
+			past: schedule.Past{Attempt: 4, End: start, Failures: 1, Why: "criu"}, made: []v1alpha1.PodCheckpoint{attempt(5, 10*time.Minute, failed)},
+			age: 20 * time.Minute, want: outcome{Trouble: "it Failed", After: 30 * time.Minute},
+		},
+		"failed, known, and still there": {
+			past: schedule.Past{Attempt: 5, End: start.Add(10 * time.Minute), Failures: 1, Why: "it Failed"},
+			made: []v1alpha1.PodCheckpoint{attempt(5, 10*time.Minute, failed)}, age: 30 * time.Minute,
+			want: outcome{Trouble: "it Failed", Attempt: 6, Deadline: 10 * time.Minute},
+		},
+		"saved since it failed": {
+			past: schedule.Past{Attempt: 4, End: start, Failures: 2, Why: "criu"}, made: []v1alpha1.PodCheckpoint{attempt(5, 10*time.Minute, ready)},
+			age: 15 * time.Minute, want: outcome{After: 5 * time.Minute},
+		},
+		"a number is given once": {
+			past: schedule.Past{Attempt: 7, End: start}, age: 10 * time.Minute, want: outcome{Attempt: 8, Deadline: 10 * time.Minute},
+		},
+
 		"node ends":                  {node: noticed(62 * time.Minute), age: time.Hour, want: outcome{After: 2 * time.Minute}},
 		"node outlived its notice":   {node: noticed(59 * time.Minute), age: time.Hour, want: outcome{Attempt: 1, Deadline: 10 * time.Minute}},
 		"node shuts down":            {profile: able(func(p *v1alpha1.NodeProfile) { p.Status.Notice = &v1alpha1.NodeNotice{} }), age: time.Hour},
@@ -189,7 +211,7 @@ func TestNext(t *testing.T) {
 		"node can't, but is not due": {profile: able(cannot), made: []v1alpha1.PodCheckpoint{attempt(1, 59*time.Minute, ready)}, age: time.Hour, want: outcome{After: 9 * time.Minute}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := schedule.Case{Pod: tc.pod, Checkpoints: tc.made, Node: tc.node, Profile: tc.profile, Now: start.Add(tc.age)}
+			c := schedule.Case{Pod: tc.pod, Checkpoints: tc.made, Past: tc.past, Node: tc.node, Profile: tc.profile, Now: start.Add(tc.age)}
 			if c.Pod == nil {
 				c.Pod = scheduled()
 			}
