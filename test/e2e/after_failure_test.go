@@ -47,6 +47,10 @@ func TestAfterTheRestore(t *testing.T) {
 		t.Parallel()
 		testAgainAndAgain(t)
 	})
+	t.Run("asked-once", func(t *testing.T) {
+		t.Parallel()
+		testAskedOnce(t)
+	})
 	for name, c := range unrestorables {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
