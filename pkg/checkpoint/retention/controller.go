@@ -65,6 +65,7 @@ type Reconciler struct {
 func (r *Reconciler) Register(mgr ctrl.Manager) error {
 	err := ctrl.NewControllerManagedBy(mgr).Named(Name).
 		Watches(&v1alpha1.PodCheckpoint{}, handler.EnqueueRequestsFromMapFunc(toNamespace), builder.WithPredicates(ends())).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(toNamespace), builder.WithPredicates(scheduledGoes())).
 		Watches(&corev1.Namespace{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(overrides())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
@@ -99,7 +100,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		// Nothing but the objects can be removed.
 		policy.KeepImages, policy.Bytes = true, 0
 	}
-	plan := Decide(all.Items, policy, r.Clock.Now())
+	lives := func(pc *v1alpha1.PodCheckpoint) bool { return r.lives(ctx, pc) }
+	plan := Decide(all.Items, lives, policy, r.Clock.Now())
 	var failures []error
 	for _, removal := range plan.Removals {
 		if len(failures) == patience && HasImages(removal.Checkpoint) {
@@ -116,6 +118,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, errors.Join(failures...)
 	}
 	return reconcile.Result{RequeueAfter: plan.After}, nil
+}
+
+// lives tells whether the pod of a scheduled checkpoint is still there: the cache has all pods that have a schedule.
+func (r *Reconciler) lives(ctx context.Context, pc *v1alpha1.PodCheckpoint) bool {
+	pod := &corev1.Pod{}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: pc.Namespace, Name: pc.Spec.PodName}, pod)
+	if err != nil {
+		return !apierrors.IsNotFound(err)
+	}
+	return pod.UID == pc.Spec.PodUID
 }
 
 // awayError is a failure of the registry that may be gone later.

@@ -252,3 +252,26 @@ func TestPatience(t *testing.T) {
 		t.Errorf("PodCheckpoints (-want +got):\n%s", diff)
 	}
 }
+
+// TestLives asks whether the very pod of a scheduled checkpoint is there.
+func TestLives(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pods []client.Object
+		want []string
+	}{
+		"it is":                {pods: []client.Object{podOf("pod-of-a", "uid-of-a")}, want: []string{"a"}},
+		"it is gone":           {},
+		"another has its name": {pods: []client.Object{podOf("pod-of-a", "new")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, append(tc.pods, namespace("shop", nil), ptrTo(checkpoint("a", v1alpha1.PhaseFailed, 0, scheduled)))...)
+			w.clock.Step(48 * time.Hour)
+			if _, err := w.reconciler(hourly).Reconcile(t.Context(), shop); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, w.names(t)); diff != "" {
+				t.Errorf("PodCheckpoints (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/metrics"
@@ -22,6 +23,10 @@ const (
 	// campaign is how long after its deadline a checkpoint that is over counts when its pod is evicted again (package admission): without
 	// it the pod would be frozen once more for the same eviction.
 	campaign = 2 * time.Minute
+
+	// backOff is how many failures in a row make the schedule of a pod pause for longer (package schedule): without them it would begin
+	// anew at once.
+	backOff = 4
 )
 
 // Removal is something to delete.
@@ -43,8 +48,9 @@ type Plan struct {
 }
 
 // Decide says which of a namespace's PodCheckpoints go, and whose images. Only those in a final phase ever do: one that is under way, is Ready,
-// or is Claimed is needed, however old it is and however large, and it is for package expiry to end it.
-func Decide(all []v1alpha1.PodCheckpoint, policy Policy, now time.Time) Plan {
+// or is Claimed is needed, however old it is and however large, and it is for package expiry to end it. Lives tells whether the pod that a
+// checkpoint saves still does; it is asked of scheduled ones only.
+func Decide(all []v1alpha1.PodCheckpoint, lives func(*v1alpha1.PodCheckpoint) bool, policy Policy, now time.Time) Plan {
 	d := decision{policy: policy, now: now, rules: map[*v1alpha1.PodCheckpoint]Removal{}, waits: map[*v1alpha1.PodCheckpoint]time.Duration{}}
 	for i := range all {
 		pc := &all[i]
@@ -56,6 +62,7 @@ func Decide(all []v1alpha1.PodCheckpoint, policy Policy, now time.Time) Plan {
 	slices.SortFunc(d.over, func(a, b *v1alpha1.PodCheckpoint) int {
 		return cmp.Or(ended(a).Compare(ended(b)), strings.Compare(a.Name, b.Name))
 	})
+	d.telling = d.tellSchedules(all, lives)
 	d.byAge()
 	d.byCount()
 	d.byUse()
@@ -81,6 +88,8 @@ type decision struct {
 	// bytes are those of all images of the namespace that stay.
 	bytes int64
 	rules map[*v1alpha1.PodCheckpoint]Removal
+	// telling are those that tell when the next checkpoint of a pod is due.
+	telling map[*v1alpha1.PodCheckpoint]bool
 	// waits are until the next time that a rule may hold.
 	waits map[*v1alpha1.PodCheckpoint]time.Duration
 }
@@ -104,9 +113,33 @@ func (d *decision) stays(pc *v1alpha1.PodCheckpoint) bool {
 	return !goes
 }
 
+// tellSchedules finds the scheduled attempts that failed since a pod that lives was last saved, the last few of them.
+func (d *decision) tellSchedules(all []v1alpha1.PodCheckpoint, lives func(*v1alpha1.PodCheckpoint) bool) map[*v1alpha1.PodCheckpoint]bool {
+	saved := map[types.UID]time.Time{}
+	for i := range all {
+		if at, ok := all[i].Status.Entered(v1alpha1.PhaseReady); ok && !all[i].Status.Phase.Final() && at.After(saved[all[i].Spec.PodUID]) {
+			saved[all[i].Spec.PodUID] = at
+		}
+	}
+	telling, failures := map[*v1alpha1.PodCheckpoint]bool{}, map[types.UID]int{}
+	for _, pc := range slices.Backward(d.over) {
+		uid := pc.Spec.PodUID
+		if pc.Spec.Reason != v1alpha1.ReasonSchedule || failures[uid] == backOff || !ended(pc).After(saved[uid]) || !lives(pc) {
+			continue
+		}
+		failures[uid]++
+		telling[pc] = true
+	}
+	return telling
+}
+
 func (d *decision) byAge() {
 	for _, pc := range d.over {
-		if d.due(pc, ended(pc).Add(d.policy.Age)) {
+		when := ended(pc).Add(d.policy.Age)
+		if s := settled(pc); s.After(when) {
+			when = s
+		}
+		if !d.telling[pc] && d.due(pc, when) {
 			d.remove(pc, true, metrics.RuleAge)
 		}
 	}
@@ -119,7 +152,7 @@ func (d *decision) byCount() {
 	}
 	kept := map[string]int{}
 	for _, pc := range slices.Backward(d.over) {
-		if !d.stays(pc) {
+		if !d.stays(pc) || d.telling[pc] {
 			continue
 		}
 		owner := ownerOf(pc)

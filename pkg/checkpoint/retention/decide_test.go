@@ -54,6 +54,9 @@ func scheduled(pc *v1alpha1.PodCheckpoint) {
 	pc.Spec.Reason, pc.Spec.Fence = v1alpha1.ReasonSchedule, false
 }
 
+// living makes the checkpoint one of the pod that lives.
+func living(pc *v1alpha1.PodCheckpoint) { pc.Spec.PodUID = "living" }
+
 func TestDecide(t *testing.T) {
 	restored, failed := v1alpha1.PhaseRestored, v1alpha1.PhaseFailed
 	policy := retention.Policy{Count: 3, Age: time.Hour}
@@ -149,6 +152,39 @@ func TestDecide(t *testing.T) {
 			),
 			policy: policy, now: 21 * time.Minute, want: []string{"a over", "b over"}, after: 49 * time.Minute,
 		},
+		"what failed since a pod that lives was last saved tells when it is to be saved again": {
+			all: of(
+				checkpoint("a", failed, 1*time.Minute, scheduled, living), checkpoint("b", failed, 2*time.Minute, scheduled, living),
+				checkpoint("c", failed, 3*time.Minute, scheduled, living), checkpoint("d", failed, 4*time.Minute, scheduled, living),
+				checkpoint("e", failed, 5*time.Minute, scheduled, living), checkpoint("f", failed, 5*time.Minute, living),
+			),
+			policy: retention.Policy{Count: 1, Age: time.Hour, KeepImages: true}, now: 48 * time.Hour,
+			want: []string{"a and its object age", "f and its object age"},
+		},
+		"what failed does not count while it tells": {
+			all: of(
+				checkpoint("a", failed, 1*time.Minute, scheduled, living), checkpoint("b", failed, 2*time.Minute, scheduled, living),
+				checkpoint("c", restored, 3*time.Minute),
+			),
+			policy: retention.Policy{Count: 1, Age: time.Hour}, now: 10 * time.Minute, want: []string{"a over", "b over", "c over"}, after: 53 * time.Minute,
+		},
+		"what failed before a pod was saved tells nothing": {
+			all: of(
+				checkpoint("a", failed, 1*time.Minute, scheduled, living), checkpoint("b", v1alpha1.PhaseReady, 2*time.Minute, scheduled, living),
+				checkpoint("c", failed, 3*time.Minute, scheduled, living),
+			),
+			policy: keep, now: 48 * time.Hour, want: []string{"a and its object age"},
+		},
+		"what failed of a pod that is gone tells nothing": {
+			all:    of(checkpoint("a", failed, time.Minute, scheduled), checkpoint("b", failed, 2*time.Minute, scheduled)),
+			policy: keep, now: 48 * time.Hour, want: []string{"a and its object age", "b and its object age"},
+		},
+		"old enough, but it still counts for its eviction": {
+			all: of(checkpoint("a", failed, time.Second, func(pc *v1alpha1.PodCheckpoint) {
+				pc.Spec.Deadline = &metav1.Time{Time: start.Add(10 * time.Minute)}
+			})),
+			policy: retention.Policy{Age: time.Second, KeepImages: true}, now: 11 * time.Minute, after: time.Minute,
+		},
 		"too large, the oldest first": {
 			all: of(
 				checkpoint("a", restored, 2*time.Second), checkpoint("b", restored, time.Second, ownedBy("rs2")), checkpoint("c", restored, 3*time.Second),
@@ -176,7 +212,8 @@ func TestDecide(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			plan := retention.Decide(tc.all, tc.policy, start.Add(tc.now))
+			lives := func(pc *v1alpha1.PodCheckpoint) bool { return pc.Spec.PodUID == "living" }
+			plan := retention.Decide(tc.all, lives, tc.policy, start.Add(tc.now))
 			var got []string
 			for _, r := range plan.Removals {
 				object := ""

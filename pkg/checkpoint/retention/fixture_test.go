@@ -161,3 +161,7 @@ func system() *corev1.Namespace {
 }
 
 func ptrTo(pc v1alpha1.PodCheckpoint) *v1alpha1.PodCheckpoint { return &pc }
+
+func podOf(name string, uid types.UID) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: uid}}
+}

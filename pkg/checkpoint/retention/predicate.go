@@ -23,6 +23,17 @@ func ends() predicate.Funcs {
 	}
 }
 
+// scheduledGoes lets pods through that had a schedule and are gone: from then on it matters no more what became of it.
+func scheduledGoes() predicate.Funcs {
+	return predicate.Funcs{
+		CreateFunc: func(ctrlevent.CreateEvent) bool { return false },
+		UpdateFunc: func(ctrlevent.UpdateEvent) bool { return false },
+		DeleteFunc: func(e ctrlevent.DeleteEvent) bool {
+			return e.Object.GetAnnotations()[v1alpha1.AnnotationInterval] != ""
+		},
+	}
+}
+
 // overrides lets namespaces through whose own policy changes.
 func overrides() predicate.Funcs {
 	return predicate.Funcs{
