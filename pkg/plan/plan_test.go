@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/plan"
 )
 
@@ -158,6 +159,9 @@ func TestWeight(t *testing.T) {
 		if rising[k] <= rising[k-1] {
 			t.Errorf("weights %v do not rise at %d", rising, k)
 		}
+	}
+	if plan.DefaultValue != v1alpha1.DefaultValue {
+		t.Errorf("the default value is %d here and %d in the API", plan.DefaultValue, v1alpha1.DefaultValue)
 	}
 	if plan.Weight(0, 0) != plan.Weight(plan.DefaultValue, 0) || plan.Weight(100, 1000) != 2*plan.Weight(100, 0) {
 		t.Errorf("Weight(0, 0) = %v, Weight(100, 1000) = %v", plan.Weight(0, 0), plan.Weight(100, 1000))
