@@ -40,8 +40,11 @@ func (e Events) Event(pc *v1alpha1.PodCheckpoint, warning bool, reason, note str
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pc.Namespace, Name: pc.Spec.PodName, UID: pc.Spec.PodUID}}
 	e.Recorder.Eventf(pc, pod, kind, reason, "Checkpoint", "%s", note)
-	if reason == reasonStarted && pc.Spec.Reason == v1alpha1.ReasonEviction {
+	switch {
+	case reason == reasonStarted && pc.Spec.Reason == v1alpha1.ReasonEviction:
 		return // The webhook, which asked for the checkpoint, has told the pod.
+	case pc.Spec.Reason == v1alpha1.ReasonSchedule:
+		return // It is one of many. The controller tells the pod, once, when its schedule is not kept.
 	}
 	e.Recorder.Eventf(pod, pc, kind, reason, "Checkpoint", "%s", note)
 }

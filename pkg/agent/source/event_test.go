@@ -20,7 +20,7 @@ func (s *subjects) Eventf(regarding, _ runtime.Object, _, _, _, _ string, _ ...a
 	s.seen = append(s.seen, fmt.Sprintf("%T", regarding))
 }
 
-// TestEvents tells a pod once that it is going to be saved: before an eviction, the webhook does.
+// TestEvents tells a pod once that it is going to be saved: before an eviction, the webhook does. What is done on a schedule it is not told.
 func TestEvents(t *testing.T) {
 	const pc, pod = "*v1alpha1.PodCheckpoint", "*v1.Pod"
 	tests := map[string]struct {
@@ -30,6 +30,8 @@ func TestEvents(t *testing.T) {
 	}{
 		"started for an eviction": {v1alpha1.ReasonEviction, "CheckpointStarted", []string{pc}},
 		"started by hand":         {v1alpha1.ReasonManual, "CheckpointStarted", []string{pc, pod}},
+		"started on a schedule":   {v1alpha1.ReasonSchedule, "CheckpointStarted", []string{pc}},
+		"failed on a schedule":    {v1alpha1.ReasonSchedule, "CheckpointFailed", []string{pc}},
 		"ready for an eviction":   {v1alpha1.ReasonEviction, "CheckpointReady", []string{pc, pod}},
 	}
 	for name, tc := range tests {
