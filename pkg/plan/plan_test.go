@@ -152,8 +152,9 @@ func TestSafetyAndMargin(t *testing.T) {
 
 func TestWeight(t *testing.T) {
 	rising := []float64{
-		plan.Weight(1, -1_000_000), plan.Weight(1, -10), plan.Weight(1, 0), plan.Weight(1, 1), plan.Weight(1, 1000), plan.Weight(2, 1001),
-		plan.Weight(99, 0), plan.Weight(0, 0), plan.Weight(100, 1), plan.Weight(100, 2_000_001_000), plan.Weight(1_000_000, 0), plan.Weight(1_000_000, 1<<31-1),
+		plan.Weight(1, -1_000_000), plan.Weight(1, -10), plan.Weight(1, 0), plan.Weight(1, 1), plan.Weight(1, 1000),
+		plan.Weight(2, 1001), plan.Weight(99, 0), plan.Weight(0, 0), plan.Weight(100, 1),
+		plan.Weight(100, 2_000_001_000), plan.Weight(1_000_000, 0), plan.Weight(1_000_000, 1<<31-1),
 	}
 	for k := 1; k < len(rising); k++ {
 		if rising[k] <= rising[k-1] {

@@ -55,9 +55,12 @@ func TestNoTime(t *testing.T) {
 		"too large for the time": {16 * gib, longFreeze, source.Disk{}, v1alpha1.ReasonNoTime, "there is no time to save it: it needs 1m26"},
 		"it would stand still for too long": {2 * gib, func(s *v1alpha1.PodCheckpointSpec) { s.MaxFreezeSeconds = 5 }, source.Disk{},
 			v1alpha1.ReasonMaxFreeze, "the pod would stand still for 11.1s, and may for 5s"},
-		"more disk than the budget":  {2 * gib, nil, source.Disk{Bytes: 4 * gib}, "NoDisk", "needs about 8192.0 MiB of disk, and all dumps of the node together may take 4096.0 MiB"},
-		"more disk than is free":     {2 * gib, nil, source.Disk{Space: space(100*gib, 15*gib), Percent: 50}, "NoDisk", "only 3072.0 MiB are free above the 12 %"},
-		"more disk than is there":    {8 * gib, nil, source.Disk{Space: space(36*gib, 36*gib), Percent: 100}, "NoDisk", "raise the agent's --disk-budget or the node's disk"},
+		"more disk than the budget": {2 * gib, nil, source.Disk{Bytes: 4 * gib}, "NoDisk",
+			"needs about 8192.0 MiB of disk, and all dumps of the node together may take 4096.0 MiB"},
+		"more disk than is free": {2 * gib, nil, source.Disk{Space: space(100*gib, 15*gib), Percent: 50}, "NoDisk",
+			"only 3072.0 MiB are free above the 12 %"},
+		"more disk than is there": {8 * gib, nil, source.Disk{Space: space(36*gib, 36*gib), Percent: 100}, "NoDisk",
+			"raise the agent's --disk-budget or the node's disk"},
 		"what is on the disk counts": {2 * gib, nil, source.Disk{Space: space(36*gib, 6*gib), Bytes: 30 * gib}, "NoDisk", "are free above"},
 	}
 	for name, tc := range tests {
@@ -169,8 +172,9 @@ func TestWaitingForDisk(t *testing.T) {
 
 // TestGuess saves a pod whose memory can't be read, by what its owner asked for.
 func TestGuess(t *testing.T) {
+	asked := corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("3Gi")}
 	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{
-		{Name: "asked", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("3Gi")}}}, {Name: "silent"},
+		{Name: "asked", Resources: corev1.ResourceRequirements{Requests: asked}}, {Name: "silent"},
 	}}}
 	for name, want := range map[string]int64{"asked": 3 * gib, "silent": 256 * mib} {
 		if got := source.Requested(pod, name); got != want {

@@ -98,10 +98,10 @@ func play(r *rand.Rand, steps int) played {
 	for k := range arrival {
 		arrival[k] = k
 	}
-	smallest := slices.SortedStableFunc(slices.Values(arrival), func(a, b int) int { return int(n.Pods[a].Estimate - n.Pods[b].Estimate) })
+	bySize := slices.SortedStableFunc(slices.Values(arrival), func(a, b int) int { return int(n.Pods[a].Estimate - n.Pods[b].Estimate) })
 	p := played{
 		pods: len(n.Pods), total: n.Total(), bound: n.Bound(),
-		ours: n.Planned(plan.Make), arrival: n.InOrder(arrival, 1), small: n.InOrder(smallest, world.Slots),
+		ours: n.Planned(plan.Make), arrival: n.InOrder(arrival, 1), small: n.InOrder(bySize, world.Slots),
 	}
 	if len(n.Pods) > world.Small {
 		return p

@@ -8,76 +8,105 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/report"
 )
 
-// sum makes the report's metrics. Shares of a node are averaged over nodes, each counting the same.
-func sum(all []played, took timing) map[string]report.Metric {
-	var ofOptimum, scarce, calm, arrivalOf, smallOf, ofBound, saved, arrival, small []float64
-	torn, arrivalTorn, smallTorn, ended, unsolved := 0, 0, 0, 0, 0
+// tally is what came of all nodes: shares of a node, and counts.
+type tally struct {
+	saved, arrival, small                      []float64 // of all that there was
+	ofOptimum, arrivalOf, smallOf              []float64 // of small nodes
+	scarce, calm                               []float64 // of those of them that can't save all
+	ofBound                                    []float64 // of large nodes
+	torn, arrivalTorn, smallTorn, ended, given int
+}
+
+func count(all []played) tally {
+	var t tally
 	for _, p := range all {
-		torn += p.ours.Torn
-		arrivalTorn += p.arrival.Torn
-		smallTorn += p.small.Torn
-		ended += p.ours.Ended
-		saved = append(saved, p.ours.Saved/p.total)
-		arrival = append(arrival, p.arrival.Saved/p.total)
-		small = append(small, p.small.Saved/p.total)
+		t.torn += p.ours.Torn
+		t.arrivalTorn += p.arrival.Torn
+		t.smallTorn += p.small.Torn
+		t.ended += p.ours.Ended
+		t.saved = append(t.saved, p.ours.Saved/p.total)
+		t.arrival = append(t.arrival, p.arrival.Saved/p.total)
+		t.small = append(t.small, p.small.Saved/p.total)
 		if p.calmScarce {
-			calm = append(calm, p.calm)
+			t.calm = append(t.calm, p.calm)
 		}
 		switch {
 		case p.solved && p.optimum > 0:
-			ofOptimum = append(ofOptimum, p.ours.Saved/p.optimum)
-			arrivalOf = append(arrivalOf, p.arrival.Saved/p.optimum)
-			smallOf = append(smallOf, p.small.Saved/p.optimum)
+			t.ofOptimum = append(t.ofOptimum, p.ours.Saved/p.optimum)
+			t.arrivalOf = append(t.arrivalOf, p.arrival.Saved/p.optimum)
+			t.smallOf = append(t.smallOf, p.small.Saved/p.optimum)
 			if p.scarce {
-				scarce = append(scarce, p.ours.Saved/p.optimum)
+				t.scarce = append(t.scarce, p.ours.Saved/p.optimum)
 			}
 		case p.searched && !p.solved:
-			unsolved++
+			t.given++
 		case !p.searched:
-			ofBound = append(ofBound, p.ours.Saved/p.bound)
+			t.ofBound = append(t.ofBound, p.ours.Saved/p.bound)
 		}
 	}
-	share := func(values []float64) report.Metric {
-		return report.Metric{Value: mean(values), Unit: "of 1", Better: "higher"}
-	}
-	number := func(n int, unit string) report.Metric {
-		return report.Metric{Value: float64(n), Unit: unit, Better: "lower"}
-	}
-	goal := func(m report.Metric, g float64) report.Metric { m.Goal = &g; return m }
+	slices.Sort(t.ofOptimum)
+	slices.Sort(t.scarce)
+	return t
+}
+
+// The rivals.
+const (
+	oneByOne = "one after the other, as they came"
+	smallest = "the smallest first, as many at once"
+)
+
+// sum makes the report's metrics. Shares of a node are averaged over nodes, each counting the same. What was not measured is left out.
+func sum(all []played, took timing) map[string]report.Metric {
+	t := count(all)
 	metrics := map[string]report.Metric{
-		"saved":                  share(saved).Against("one after the other, as they came", mean(arrival)),
-		"saved_beside":           share(saved).Against("the smallest first, as many at once", mean(small)),
-		"torn":                   goal(number(torn, "pods").Against("one after the other, as they came", float64(arrivalTorn)), 0),
-		"torn_beside":            number(torn, "pods").Against("the smallest first, as many at once", float64(smallTorn)),
-		"ended_per_node":         {Value: float64(ended) / float64(len(all)), Unit: "pods", Better: "lower"},
-		"small_unsolved":         number(unsolved, "nodes"),
-		"plan_250_pods_p50":      goal(report.Metric{Value: quantile(took.wall, 0.5), Unit: "ms", Better: "lower"}, 10),
-		"plan_250_pods_p99":      goal(report.Metric{Value: quantile(took.wall, 0.99), Unit: "ms", Better: "lower"}, 10),
-		"plan_250_pods_core_p50": goal(report.Metric{Value: quantile(took.core, 0.5), Unit: "ms", Better: "lower"}, 10),
-		"plan_250_pods_core_p99": goal(report.Metric{Value: quantile(took.core, 0.99), Unit: "ms", Better: "lower"}, 10),
-		"plan_250_pods_core_max": {Value: quantile(took.core, 1), Unit: "ms", Better: "lower"},
+		"saved":                  share(t.saved).Against(oneByOne, mean(t.arrival)),
+		"saved_beside":           share(t.saved).Against(smallest, mean(t.small)),
+		"torn":                   goal(number(t.torn, "pods").Against(oneByOne, float64(t.arrivalTorn)), 0),
+		"torn_beside":            number(t.torn, "pods").Against(smallest, float64(t.smallTorn)),
+		"ended_per_node":         {Value: float64(t.ended) / float64(len(all)), Unit: "pods", Better: "lower"},
+		"small_unsolved":         number(t.given, "nodes"),
+		"plan_250_pods_p50":      goal(milliseconds(took.wall, 0.5), 10),
+		"plan_250_pods_p99":      goal(milliseconds(took.wall, 0.99), 10),
+		"plan_250_pods_core_p50": goal(milliseconds(took.core, 0.5), 10),
+		"plan_250_pods_core_p99": goal(milliseconds(took.core, 0.99), 10),
+		"plan_250_pods_core_max": milliseconds(took.core, 1),
 	}
-	if len(ofOptimum) > 0 {
-		slices.Sort(ofOptimum)
-		metrics["small_of_optimum"] = goal(share(ofOptimum).Against("one after the other, as they came", mean(arrivalOf)), 0.95)
-		metrics["small_of_optimum_beside"] = share(ofOptimum).Against("the smallest first, as many at once", mean(smallOf))
-		metrics["small_of_optimum_p1"] = report.Metric{Value: quantile(ofOptimum, 0.01), Unit: "of 1", Better: "higher"}
-		metrics["small_of_optimum_min"] = report.Metric{Value: ofOptimum[0], Unit: "of 1", Better: "higher"}
-		metrics["small_solved"] = report.Metric{Value: float64(len(ofOptimum)), Unit: "nodes", Better: "higher"}
+	if len(t.ofOptimum) > 0 {
+		metrics["small_of_optimum"] = goal(share(t.ofOptimum).Against(oneByOne, mean(t.arrivalOf)), 0.95)
+		metrics["small_of_optimum_beside"] = share(t.ofOptimum).Against(smallest, mean(t.smallOf))
+		metrics["small_of_optimum_p1"] = report.Metric{Value: quantile(t.ofOptimum, 0.01), Unit: "of 1", Better: "higher"}
+		metrics["small_of_optimum_min"] = report.Metric{Value: t.ofOptimum[0], Unit: "of 1", Better: "higher"}
+		metrics["small_solved"] = report.Metric{Value: float64(len(t.ofOptimum)), Unit: "nodes", Better: "higher"}
 	}
-	if len(scarce) > 0 {
-		slices.Sort(scarce)
-		metrics["scarce_of_optimum"] = goal(share(scarce), 0.95)
-		metrics["scarce_of_optimum_p1"] = report.Metric{Value: quantile(scarce, 0.01), Unit: "of 1", Better: "higher"}
-		metrics["scarce_solved"] = report.Metric{Value: float64(len(scarce)), Unit: "nodes", Better: "higher"}
+	if len(t.scarce) > 0 {
+		metrics["scarce_of_optimum"] = goal(share(t.scarce), 0.95)
+		metrics["scarce_of_optimum_p1"] = report.Metric{Value: quantile(t.scarce, 0.01), Unit: "of 1", Better: "higher"}
+		metrics["scarce_solved"] = report.Metric{Value: float64(len(t.scarce)), Unit: "nodes", Better: "higher"}
 	}
-	if len(calm) > 0 {
-		metrics["scarce_calm_of_optimum"] = share(calm)
+	if len(t.calm) > 0 {
+		metrics["scarce_calm_of_optimum"] = share(t.calm)
 	}
-	if len(ofBound) > 0 {
-		metrics["large_of_bound"] = share(ofBound)
+	if len(t.ofBound) > 0 {
+		metrics["large_of_bound"] = share(t.ofBound)
 	}
 	return metrics
+}
+
+func share(values []float64) report.Metric {
+	return report.Metric{Value: mean(values), Unit: "of 1", Better: "higher"}
+}
+
+func number(n int, unit string) report.Metric {
+	return report.Metric{Value: float64(n), Unit: unit, Better: "lower"}
+}
+
+func milliseconds(sorted []float64, q float64) report.Metric {
+	return report.Metric{Value: quantile(sorted, q), Unit: "ms", Better: "lower"}
+}
+
+func goal(m report.Metric, g float64) report.Metric {
+	m.Goal = &g
+	return m
 }
 
 func mean(values []float64) float64 {
