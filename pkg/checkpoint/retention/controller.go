@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -89,14 +88,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := r.Client.List(ctx, &all, client.InNamespace(req.Name)); err != nil {
 		return reconcile.Result{}, fmt.Errorf("listing the PodCheckpoints of namespace %q: %w", req.Name, err)
 	}
-	if r.Images != nil && slices.ContainsFunc(all.Items, func(pc v1alpha1.PodCheckpoint) bool { return HasImages(&pc) }) {
-		r.Images.saw(req.Name)
+	for i := range all.Items {
+		if r.Images != nil && HasImages(&all.Items[i]) {
+			r.Images.saw(req.Name)
+			break
+		}
 	}
 	policy, err := r.policy(ctx, req.Name)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if r.Images == nil || r.Images.Refuses() {
+	if r.Images == nil || r.Images.refuses() {
 		// Nothing but the objects can be removed.
 		policy.KeepImages, policy.Bytes = true, 0
 	}
@@ -141,7 +143,7 @@ func (r *Reconciler) remove(ctx context.Context, removal Removal) error {
 	pc := removal.Checkpoint
 	removed := false
 	if r.Images != nil && HasImages(pc) {
-		err := r.Images.Remove(ctx, pc, removal.Rule)
+		err := r.Images.remove(ctx, pc, removal.Rule)
 		switch {
 		case errors.Is(err, errRefused):
 			if !removal.Object {

@@ -62,9 +62,9 @@ type Images struct {
 	seen map[string]struct{}
 }
 
-// Of are the tags of the images that the PodCheckpoint may have in the registry. Only what bears its own name below the prefix is ever
+// of are the tags of the images that the PodCheckpoint may have in the registry. Only what bears its own name below the prefix is ever
 // deleted: a status is written by agents, and might name any image.
-func (i *Images) Of(pc *v1alpha1.PodCheckpoint) (tags, foreign []string) {
+func (i *Images) of(pc *v1alpha1.PodCheckpoint) (tags, foreign []string) {
 	if !HasImages(pc) {
 		return nil, nil
 	}
@@ -80,10 +80,10 @@ func (i *Images) Of(pc *v1alpha1.PodCheckpoint) (tags, foreign []string) {
 	return tags, foreign
 }
 
-// Remove deletes the images of a PodCheckpoint. It fails with errRefused when the registry does not delete, and with other errors when it may
+// remove deletes the images of a PodCheckpoint. It fails with errRefused when the registry does not delete, and with other errors when it may
 // at another time.
-func (i *Images) Remove(ctx context.Context, pc *v1alpha1.PodCheckpoint, rule metrics.RetentionRule) error {
-	tags, foreign := i.Of(pc)
+func (i *Images) remove(ctx context.Context, pc *v1alpha1.PodCheckpoint, rule metrics.RetentionRule) error {
+	tags, foreign := i.of(pc)
 	for _, tag := range foreign {
 		metrics.CountRetentionFailure(metrics.RetentionForeign)
 		log.FromContext(ctx).Info("Leaving an image that is not in this registry under its PodCheckpoint's name", "image", tag)
@@ -125,15 +125,15 @@ func (i *Images) seenIn() map[string]struct{} {
 	return all
 }
 
-// Refuses tells whether the registry refused to delete not long ago.
-func (i *Images) Refuses() bool {
+// refuses tells whether the registry refused to delete not long ago.
+func (i *Images) refuses() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return !i.refused.IsZero() && i.Clock.Since(i.refused) < refusal
 }
 
 func (i *Images) delete(ctx context.Context, tag string) error {
-	if i.Refuses() {
+	if i.refuses() {
 		return errRefused
 	}
 	ctx, cancel := context.WithTimeout(ctx, deletion)
