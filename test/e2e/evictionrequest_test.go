@@ -67,7 +67,8 @@ func testRequestMoves(t *testing.T) {
 		return nil
 	})
 	ours := responder(ev, v1alpha1.EvictionResponder)
-	if ours.HeartbeatTime == nil || ours.ExpectedCompletionTime == nil || ours.CompletionTime == nil || ptr.Deref(ours.Message, "") != "the pod was evicted" {
+	if ours.HeartbeatTime == nil || ours.ExpectedCompletionTime == nil || ours.CompletionTime == nil ||
+		ptr.Deref(ours.Message, "") != "the pod was evicted" {
 		t.Errorf("the responder left %+v", ours)
 	}
 	t.Logf("the turn took from %v to %v", ours.StartTime, ours.CompletionTime)

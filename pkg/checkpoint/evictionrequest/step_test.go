@@ -25,7 +25,9 @@ func eviction(changes ...func(*lifecyclev1alpha1.Eviction)) *lifecyclev1alpha1.E
 	const other = lifecyclev1alpha1.EvictionResponderImperativeEviction
 	ev := &lifecyclev1alpha1.Eviction{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart-eviction"},
-		Spec:       lifecyclev1alpha1.EvictionSpec{Target: lifecyclev1alpha1.EvictionTarget{Pod: &lifecyclev1alpha1.EvictionPodReference{Name: "cart", UID: "uid"}}},
+		Spec: lifecyclev1alpha1.EvictionSpec{Target: lifecyclev1alpha1.EvictionTarget{
+			Pod: &lifecyclev1alpha1.EvictionPodReference{Name: "cart", UID: "uid"},
+		}},
 		Status: lifecyclev1alpha1.EvictionStatus{
 			TargetResponders: []lifecyclev1alpha1.TargetResponder{
 				{Name: other, Priority: ptr.To[int32](100), State: lifecyclev1alpha1.ResponderStateInactive},
