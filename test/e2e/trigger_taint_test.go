@@ -108,8 +108,8 @@ func testTaintManager(t *testing.T) {
 func testNoTime(t *testing.T) {
 	s := newScene(t, "notime", nil, "main")
 	s.holdDoomed()
-	template := s.reserved(doomed, "-memory=768")
-	template.Annotations[v1alpha1.AnnotationDeadline] = "2s"
+	template := s.reserved(doomed, "-memory=1024")
+	template.Annotations[v1alpha1.AnnotationDeadline] = "3s"
 	s.create(s.Deployment(s.name, template))
 	before := s.settleOn(doomed)
 	s.taint(doomed, "aws-node-termination-handler/spot-itn", corev1.TaintEffectNoSchedule)
