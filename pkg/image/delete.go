@@ -44,28 +44,47 @@ func (p *Pusher) Delete(ctx context.Context, ref string) error {
 func (p *Pusher) remove(ctx context.Context, r name.Reference) error {
 	tag, byTag := r.(name.Tag)
 	if !byTag {
-		return p.removeOne(ctx, r)
+		_, err := p.removeOne(ctx, r)
+		return err
 	}
 	digest, err := p.digestOf(ctx, tag)
 	if err != nil || digest == "" {
 		return err
 	}
-	manifest := tag.Context().Digest(digest)
-	if err := p.removeOne(ctx, manifest); err != nil {
-		if !hasCode(err, danglingTag) {
-			return err
-		}
-		if err := p.removeOne(ctx, tag); err != nil {
-			return err
-		}
-		return p.removeOne(ctx, manifest)
+	accepted, err := p.removeManifest(ctx, tag, digest)
+	if err != nil {
+		return err
 	}
 	// One that was pushed meanwhile under the same tag is another image.
 	left, err := p.digestOf(ctx, tag)
 	if err != nil || left != digest {
 		return err
 	}
-	return p.removeOne(ctx, tag)
+	tagAccepted, err := p.removeOne(ctx, tag)
+	switch {
+	case accepted && errors.Is(err, ErrDeleteUnsupported):
+		return nil // its tags follow in time
+	case err != nil || accepted || tagAccepted:
+		return err
+	}
+	// Some registries answer a request that they don't know with 404, as if there were no image.
+	if left, err = p.digestOf(ctx, tag); err != nil || left != digest {
+		return err
+	}
+	return fmt.Errorf("%w: it does not know of an image that it has", ErrDeleteUnsupported)
+}
+
+// removeManifest deletes the manifest of a tag, after the tag where the registry wants that, and tells whether it was there to delete.
+func (p *Pusher) removeManifest(ctx context.Context, tag name.Tag, digest string) (accepted bool, err error) {
+	manifest := tag.Context().Digest(digest)
+	accepted, err = p.removeOne(ctx, manifest)
+	if !hasCode(err, danglingTag) {
+		return accepted, err
+	}
+	if _, err := p.removeOne(ctx, tag); err != nil {
+		return false, err
+	}
+	return p.removeOne(ctx, manifest)
 }
 
 // digestOf is the digest that the tag has, empty when there is no such tag.
@@ -80,18 +99,21 @@ func (p *Pusher) digestOf(ctx context.Context, tag name.Tag) (string, error) {
 	return head.Digest.String(), nil
 }
 
-func (p *Pusher) removeOne(ctx context.Context, r name.Reference) error {
-	err := remote.Delete(r, p.remoteOptions(ctx)...)
+// removeOne tells whether there was something to delete, as far as the registry says.
+func (p *Pusher) removeOne(ctx context.Context, r name.Reference) (accepted bool, err error) {
+	err = remote.Delete(r, p.remoteOptions(ctx)...)
 	switch {
-	case err == nil || isStatus(err, http.StatusNotFound):
-		return nil
+	case err == nil:
+		return true, nil
+	case isStatus(err, http.StatusNotFound):
+		return false, nil
 	case isStatus(err, http.StatusMethodNotAllowed), isStatus(err, http.StatusNotImplemented), isStatus(err, http.StatusPreconditionFailed),
 		hasCode(err, transport.UnsupportedErrorCode):
-		return fmt.Errorf("%w: %w", ErrDeleteUnsupported, err)
+		return false, fmt.Errorf("%w: %w", ErrDeleteUnsupported, err)
 	case isStatus(err, http.StatusUnauthorized), isStatus(err, http.StatusForbidden), hasCode(err, transport.DeniedErrorCode):
-		return fmt.Errorf("%w: %w", ErrDeleteDenied, err)
+		return false, fmt.Errorf("%w: %w", ErrDeleteDenied, err)
 	}
-	return err
+	return false, err
 }
 
 func isStatus(err error, code int) bool {

@@ -34,6 +34,7 @@ func TestDelete(t *testing.T) {
 		"not supported":    {by: byDigest, fault: fault{method: http.MethodDelete, times: 9, status: 405}, want: image.ErrDeleteUnsupported, left: 1},
 		"unsupported code": {by: byDigest, fault: fault{method: http.MethodDelete, times: 9, status: 400, code: "UNSUPPORTED"}, want: image.ErrDeleteUnsupported, left: 1},
 		"not implemented":  {by: byTag, fault: fault{method: http.MethodDelete, times: 9, status: 501}, want: image.ErrDeleteUnsupported, left: 1},
+		"not known":        {by: byTag, fault: fault{method: http.MethodDelete, times: 9, status: 404}, want: image.ErrDeleteUnsupported, left: 1},
 		"immutable":        {by: byTag, fault: fault{method: http.MethodDelete, times: 9, status: 412}, want: image.ErrDeleteUnsupported, left: 1},
 		"not allowed":      {by: byTag, fault: fault{method: http.MethodDelete, times: 9, status: 403}, want: image.ErrDeleteDenied, left: 1},
 		"no credentials":   {by: byTag, fault: fault{method: http.MethodDelete, times: 9, status: 401}, want: image.ErrDeleteDenied, left: 1},
@@ -80,6 +81,26 @@ func TestDeleteByTagLeavesNoTag(t *testing.T) {
 	tags, err := p.Tags(t.Context(), reg.host+"/a")
 	if diff := cmp.Diff([]string{"two"}, tags); err != nil || diff != "" {
 		t.Errorf("tags: %v (-want +got):\n%s", err, diff)
+	}
+}
+
+// TestDeleteByTagWithoutTags has a registry that deletes manifests only, and is slow to forget their tags.
+func TestDeleteByTagWithoutTags(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		switch {
+		case req.Method == http.MethodHead:
+			w.Header().Set("Docker-Content-Digest", "sha256:"+strings.Repeat("a", 64))
+			w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+			w.Header().Set("Content-Length", "2")
+		case req.Method == http.MethodDelete && strings.Contains(req.URL.Path, "sha256:"):
+			w.WriteHeader(http.StatusAccepted)
+		case req.Method == http.MethodDelete:
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		}
+	}))
+	t.Cleanup(server.Close)
+	if err := (&image.Pusher{}).Delete(t.Context(), strings.TrimPrefix(server.URL, "http://")+"/a:one"); err != nil {
+		t.Error(err)
 	}
 }
 
