@@ -43,6 +43,8 @@ func TestWebhook(t *testing.T) {
 	t.Run("a claim is bound, and the restore noted", c.testRestored)
 	t.Run("a failed restore becomes a cold start", c.testFallBack)
 	t.Run("a pod that is gone ends its checkpoint", c.testSourceGone)
+	t.Run("a pod that went with its node is lost", c.testLost)
+	t.Run("a checkpoint that no pod comes for expires", c.testSurplus)
 	t.Run("the leader steps down when it ends", func(t *testing.T) {
 		holder := c.holder(t)
 		began := time.Now()
