@@ -113,9 +113,10 @@ func hadRunning(pod *corev1.Pod) bool {
 		func(s corev1.ContainerStatus) bool { return s.State.Running != nil })
 }
 
-// Age is how old the memory in a checkpoint is at that time, to the second: since its pod was frozen for it.
+// Age is how old the memory in a checkpoint is at that time, to the second: since its pod was frozen for it. Clocks differ; it is never
+// negative.
 func Age(pc *v1alpha1.PodCheckpoint, now time.Time) time.Duration {
-	return now.Sub(cut(pc)).Round(time.Second)
+	return max(now.Sub(cut(pc)).Round(time.Second), 0)
 }
 
 func cut(pc *v1alpha1.PodCheckpoint) time.Time {

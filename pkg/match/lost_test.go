@@ -176,6 +176,9 @@ func TestAge(t *testing.T) {
 	if got := match.Age(pc, noon.Add(70*time.Second+300*time.Millisecond)); got != time.Minute {
 		t.Errorf("Age = %s by the freeze, want 1m0s", got)
 	}
+	if got := match.Age(pc, noon); got != 0 {
+		t.Errorf("Age = %s by a clock that is late, want 0s", got)
+	}
 }
 
 func TestOutliving(t *testing.T) {
