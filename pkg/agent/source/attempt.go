@@ -68,7 +68,7 @@ func (a *attempt) run(ctx context.Context) error {
 		if err := a.r.insist(ctx, a.pc, s.phase, "", s.mutate); err != nil {
 			return err
 		}
-		a.r.entered(client.ObjectKeyFromObject(a.pc), s.phase)
+		a.r.entered(client.ObjectKeyFromObject(a.pc), s.phase, a.archived())
 		if err := s.do(ctx); err != nil {
 			metrics.CountAgentError(s.step)
 			if cause := context.Cause(ctx); cause != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,17 +41,18 @@ type crowd struct {
 	wake  chan types.NamespacedName
 	due   map[types.NamespacedName]time.Time
 
-	rate  int64 // bytes a second, of dump and push each
-	total int64 // bytes of disk
+	dir  string
+	rate int64 // bytes a second, of dump and push each
 
-	mu          sync.Mutex
-	memory      map[string]int64 // container ID → bytes
-	dumping     map[string]bool
-	pushing     map[string]bool
-	order       []string
-	most, taken int   // the most pods that were under way at once
-	mostDisk    int64 // the most disk that dumps took at once
-	gets        int   // reads past the cache
+	mu       sync.Mutex
+	memory   map[string]int64 // container ID → bytes
+	archives map[string]int64 // container ID → bytes, where it is not the memory
+	dumping  map[string]bool
+	pushing  map[string]bool
+	order    []string
+	most     int   // the most pods that were under way at once
+	mostDisk int64 // the most disk that dumps took at once
+	gets     int   // reads past the cache
 }
 
 func newCrowd(t *testing.T, rate int64) *crowd {
@@ -64,8 +66,8 @@ func newCrowd(t *testing.T, rate int64) *crowd {
 		t.Fatal(err)
 	}
 	c := &crowd{
-		t: t, fence: &fencefake.Fence{}, wake: make(chan types.NamespacedName, 4096), due: map[types.NamespacedName]time.Time{}, rate: rate, total: 1 << 50,
-		memory: map[string]int64{}, dumping: map[string]bool{}, pushing: map[string]bool{},
+		t: t, fence: &fencefake.Fence{}, wake: make(chan types.NamespacedName, 4096), due: map[types.NamespacedName]time.Time{}, rate: rate, dir: t.TempDir(),
+		memory: map[string]int64{}, archives: map[string]int64{}, dumping: map[string]bool{}, pushing: map[string]bool{},
 		api: fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.PodCheckpoint{}).Build(),
 	}
 	live := interceptor.NewClient(c.api, interceptor.Funcs{
@@ -103,20 +105,31 @@ func (c *crowd) add(name string, bytes int64, change func(*v1alpha1.PodCheckpoin
 		Spec:       corev1.PodSpec{NodeName: "node-1", Containers: []corev1.Container{{Name: name, Image: "app:1"}}},
 		Status:     corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{running(name, "app@sha256:bb")}},
 	}
-	pc := &v1alpha1.PodCheckpoint{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID("pc-" + name), CreationTimestamp: metav1.Now()},
-		Spec:       v1alpha1.PodCheckpointSpec{PodName: name, PodUID: pod.UID, NodeName: "node-1", Reason: v1alpha1.ReasonEviction, Fence: true},
-	}
-	if change != nil {
-		change(&pc.Spec)
-	}
-	if err := errors.Join(c.api.Create(c.t.Context(), pod), c.api.Create(c.t.Context(), pc)); err != nil {
+	if err := c.api.Create(c.t.Context(), pod); err != nil {
 		c.t.Fatal(err)
 	}
 	c.mu.Lock()
 	c.memory["id-"+name] = bytes
 	c.mu.Unlock()
 	c.fence.Set("id-"+name, fence.Running)
+	c.again(name, name, change)
+}
+
+// again adds a PodCheckpoint of a pod that is there.
+func (c *crowd) again(name, pod string, change func(*v1alpha1.PodCheckpointSpec)) {
+	c.t.Helper()
+	pc := &v1alpha1.PodCheckpoint{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID("pc-" + name), CreationTimestamp: metav1.Now()},
+		Spec: v1alpha1.PodCheckpointSpec{
+			PodName: pod, PodUID: types.UID("uid-" + pod), NodeName: "node-1", Reason: v1alpha1.ReasonEviction, Fence: true,
+		},
+	}
+	if change != nil {
+		change(&pc.Spec)
+	}
+	if err := c.api.Create(c.t.Context(), pc); err != nil {
+		c.t.Fatal(err)
+	}
 	c.wake <- client.ObjectKeyFromObject(pc)
 }
 
@@ -188,7 +201,7 @@ func (c *crowd) expect(name string, phase v1alpha1.Phase, reason, says string) {
 	}
 }
 
-// frozen reports whether any container of the pod was ever frozen.
+// begun reports whether the pod was ever dumped, or tried to.
 func (c *crowd) begun(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -216,7 +229,12 @@ func (c *crowd) disk() int64 {
 // spend is how long a stage takes at a rate that all in it share. It looks again whenever a tenth of a second has passed.
 func (c *crowd) spend(ctx context.Context, id string, stage map[string]bool) error {
 	const tick = 100 * time.Millisecond
+	c.mu.Lock()
 	left := float64(c.memory[id])
+	if size, other := c.archives[id]; other {
+		left = float64(size)
+	}
+	c.mu.Unlock()
 	for left > 0 {
 		select {
 		case <-ctx.Done():
@@ -243,7 +261,11 @@ func (d crowdDumper) Dump(ctx context.Context, _, _ string, container fence.Cont
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.dumping, container.ID)
-	return "/archives/" + container.Name, err
+	path := filepath.Join(c.dir, container.Name)
+	if size, other := c.archives[container.ID]; other {
+		err = errors.Join(err, os.WriteFile(path, nil, 0o600), os.Truncate(path, size))
+	}
+	return path, err
 }
 
 type crowdExporter struct{ c *crowd }

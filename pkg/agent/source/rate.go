@@ -3,6 +3,7 @@
 package source
 
 import (
+	"os"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -30,7 +31,7 @@ const (
 	telling = 8 << 20
 )
 
-// rates measures dumps and pushes in the planner's own measure, the memory that was in use, whatever the archives' size.
+// rates measures dumps and pushes by the archives' size; where that can't be seen, by the memory that was in use.
 type rates struct {
 	dump, push meter
 }
@@ -84,8 +85,19 @@ func (r *rates) left(run *running, known planner.Rates, now time.Time) int64 {
 	}
 }
 
-// entered notes that an attempt has entered a phase, and plans anew.
-func (r *Reconciler) entered(key types.NamespacedName, phase v1alpha1.Phase) {
+// archived is how large the attempt's archives are; 0 before there are any.
+func (a *attempt) archived() int64 {
+	var sum int64
+	for _, path := range a.archives {
+		if info, err := os.Lstat(path); err == nil {
+			sum += info.Size()
+		}
+	}
+	return sum
+}
+
+// entered notes that an attempt has entered a phase, with archives of that size, and plans anew.
+func (r *Reconciler) entered(key types.NamespacedName, phase v1alpha1.Phase, archived int64) {
 	r.mu.Lock()
 	now := r.Clock.Now()
 	if run := r.running[key]; run != nil {
@@ -93,6 +105,9 @@ func (r *Reconciler) entered(key types.NamespacedName, phase v1alpha1.Phase) {
 		case v1alpha1.PhaseDumping:
 			run.job.Stage, run.lap = planner.Dumping, r.turns.rates.dump.Enter(now)
 		case v1alpha1.PhaseExporting:
+			if archived > 0 {
+				run.job.Bytes = archived
+			}
 			r.turns.rates.dump.leave(run.lap, now, run.job.Bytes)
 			run.job.Stage, run.lap = planner.Pushing, r.turns.rates.push.Enter(now)
 			// Of the copies only the archive is left.

@@ -70,7 +70,8 @@ func (r *Reconciler) standing(key types.NamespacedName, uid types.UID) (w waitin
 	wake := r.replan(false)
 	found := r.turns.waiting[key]
 	if found != nil && found.uid == uid {
-		w, ok = *found, r.Clock.Since(found.seen) < lookAgain
+		// Another attempt that saves the pod may have to give way to it.
+		w, ok = *found, r.Clock.Since(found.seen) < lookAgain && !r.saves(found)
 	}
 	r.mu.Unlock()
 	r.wakeAll(wake, key)

@@ -170,6 +170,31 @@ func TestWaitingForDisk(t *testing.T) {
 	})
 }
 
+// TestLargeArchive saves a pod with little memory and much in its own file system: that takes long, and says nothing against the node.
+func TestLargeArchive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, 200*mib)
+		c.archives["id-files"] = 2 * gib
+		c.add("files", 10*mib, nil)
+		c.work(25 * time.Second)
+		c.add("memory", gib, within(20*time.Second))
+		c.work(15 * time.Second)
+		c.expect("memory", v1alpha1.PhaseReady, "Durable", "saved")
+	})
+}
+
+// TestYieldInTime has an eviction of a pod that is about to be frozen for a schedule: the schedule gives way.
+func TestYieldInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, 100*mib)
+		c.add("a", gib, func(s *v1alpha1.PodCheckpointSpec) { s.Reason, s.Fence = v1alpha1.ReasonSchedule, false })
+		c.again("b", "a", within(time.Minute))
+		c.work(40 * time.Second)
+		c.expect("a", v1alpha1.PhaseFailed, "CheckpointFailed", "about to go")
+		c.expect("b", v1alpha1.PhaseReady, "Durable", "saved")
+	})
+}
+
 // TestGuess saves a pod whose memory can't be read, by what its owner asked for.
 func TestGuess(t *testing.T) {
 	asked := corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("3Gi")}
