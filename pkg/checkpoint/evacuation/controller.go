@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,6 +26,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/checkpoint/index"
 	"github.com/cryopod/cryopod/pkg/checkpoint/removal"
 	"github.com/cryopod/cryopod/pkg/match"
+	"github.com/cryopod/cryopod/pkg/metrics"
 	"github.com/cryopod/cryopod/pkg/termination"
 )
 
@@ -198,6 +201,8 @@ func (r *Reconciler) carryOut(ctx context.Context, e Ending, a Action) (time.Dur
 	switch a.Do {
 	case Begin:
 		return 0, r.start(ctx, e, a)
+	case GiveUp:
+		return 0, r.giveUp(ctx, a)
 	case Remove:
 		refused, err := r.Remove(ctx, removal.Order{
 			Pod: a.Pod, Checkpoint: a.Checkpoint, Reason: e.Reason, How: e.Removal, Cold: a.Cold,
@@ -225,6 +230,24 @@ func (r *Reconciler) start(ctx context.Context, e Ending, a Action) error {
 	r.Events.Eventf(a.Pod, pc, corev1.EventTypeNormal, "CheckpointStarted", "Checkpoint",
 		"The node ends at %s (%s): the pod is to be saved, and goes by %s, with its checkpoint or without",
 		e.Deadline.UTC().Format(time.RFC3339), e.Cause, a.Request.Deadline.UTC().Format(time.RFC3339))
+	return nil
+}
+
+// giveUp fails an attempt that its agent has not begun. An agent that begins it at this moment wins.
+func (r *Reconciler) giveUp(ctx context.Context, a Action) error {
+	pc, now := a.Checkpoint.DeepCopy(), r.Clock.Now()
+	pc.Status.Enter(v1alpha1.PhaseFailed, a.Cold, now)
+	meta.SetStatusCondition(&pc.Status.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "AgentAway", Message: a.Cold,
+		LastTransitionTime: metav1.NewTime(now),
+	})
+	if err := r.Client.Status().Update(ctx, pc); err != nil {
+		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("failing PodCheckpoint %q: %w", pc.Name, err)
+	}
+	metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeFailed)
 	return nil
 }
 

@@ -41,6 +41,8 @@ const (
 	Begin Do = "Begin"
 	// Remove ends the pod, after an attempt that somebody else asked for or without any.
 	Remove Do = "Remove"
+	// GiveUp fails an attempt that no agent has begun; the pod's end follows.
+	GiveUp Do = "GiveUp"
 	// Wait leaves it to time or to others: it is being saved, or not to be disturbed yet.
 	Wait Do = "Wait"
 )
@@ -51,9 +53,9 @@ type Action struct {
 	Do  Do
 	// Request is the PodCheckpoint to make.
 	Request match.Request
-	// Checkpoint is the attempt whose pod is removed, nil where there was none.
+	// Checkpoint is the attempt that is given up, or whose pod is removed, nil where there was none.
 	Checkpoint *v1alpha1.PodCheckpoint
-	// Cold says why the pod is removed without a checkpoint; empty when it is saved.
+	// Cold says why the pod goes without a checkpoint; empty when it is saved.
 	Cold string
 	// After is when to look again at the latest; 0 is when something changes.
 	After time.Duration
@@ -132,7 +134,7 @@ func (c *Case) decide(pod *corev1.Pod, now time.Time) Action {
 		// What came to nothing before the notice says nothing about now.
 		return c.begin(pod, all, now)
 	case cur.Status.Phase == "" && !now.Before(cur.CreationTimestamp.Add(pickup)):
-		return Action{Do: Remove, Checkpoint: cur, Cold: fmt.Sprintf("the agent of the node %q did not answer within %s", c.Node, pickup)}
+		return Action{Do: GiveUp, Checkpoint: cur, Cold: fmt.Sprintf("the agent of the node %q did not answer within %s", c.Node, pickup)}
 	case cur.Status.Phase == "":
 		return Action{Do: Wait, After: cur.CreationTimestamp.Add(pickup).Sub(now)}
 	case cur.Status.Phase == v1alpha1.PhaseReleased, cur.Status.Phase == v1alpha1.PhaseExpired:

@@ -100,6 +100,8 @@ func plain(a evacuation.Action) string {
 		if a.Cold != "" {
 			text += ": " + a.Cold
 		}
+	case evacuation.GiveUp:
+		text += fmt.Sprintf(" %d: %s", match.Attempt(a.Checkpoint.Name), a.Cold)
 	default:
 		text += fmt.Sprintf(" for %s", a.After)
 	}
@@ -146,7 +148,7 @@ func TestPlan(t *testing.T) {
 		"restored":                          {pod: newPod("a", annotated(v1alpha1.AnnotationRestoreFrom, "x")), want: begin},
 		"a restore failed, starting cold":   {pod: newPod("a", notRunning, annotated(v1alpha1.AnnotationRestoreFrom, "x"), annotated(v1alpha1.AnnotationFellBack, "y")), want: []string{"Remove a: none of its containers runs"}},
 		"joined, not begun":                 {pod: pod, checkpoints: []v1alpha1.PodCheckpoint{attempt(pod, 1, -time.Second, "")}, at: 2 * time.Second, want: []string{"Wait a for 7s"}},
-		"joined, its agent away":            {pod: pod, checkpoints: []v1alpha1.PodCheckpoint{attempt(pod, 1, -time.Second, "")}, at: 9 * time.Second, want: []string{`Remove a after 1: the agent of the node "node-1" did not answer within 10s`}},
+		"joined, its agent away":            {pod: pod, checkpoints: []v1alpha1.PodCheckpoint{attempt(pod, 1, -time.Second, "")}, at: 9 * time.Second, want: []string{`GiveUp a 1: the agent of the node "node-1" did not answer within 10s`}},
 		"joined, under way":                 {pod: pod, checkpoints: []v1alpha1.PodCheckpoint{attempt(pod, 1, -time.Minute, v1alpha1.PhaseDumping)}, at: 2 * time.Second, want: []string{"Wait a for 0s"}},
 		"joined, ready":                     {pod: pod, checkpoints: []v1alpha1.PodCheckpoint{attempt(pod, 1, -time.Second, v1alpha1.PhaseReady)}, at: 2 * time.Second, want: []string{"Remove a after 1"}},
 		"joined, about to thaw":             {pod: pod, checkpoints: []v1alpha1.PodCheckpoint{attempt(pod, 1, -30*time.Second, v1alpha1.PhaseReady)}, want: []string{"Wait a for 11s"}},

@@ -95,7 +95,7 @@ func (r *Reconciler) announce(node *corev1.Node, e Ending, plan []Action) {
 	}
 	cold := 0
 	for i := range plan {
-		if plan[i].Do == Remove && plan[i].Cold != "" {
+		if plan[i].Cold != "" {
 			cold++
 		}
 	}
