@@ -129,7 +129,9 @@ func (h *PodCreate) lost(ctx context.Context, pc *v1alpha1.PodCheckpoint) (why s
 		return "", false, nil
 	}
 	var others v1alpha1.PodCheckpointList
-	err = h.Live.List(ctx, &others, client.InNamespace(pc.Namespace), client.MatchingLabels{v1alpha1.LabelPodUID: string(pc.Spec.PodUID)})
+	// By the label without which none can be claimed.
+	err = h.Live.List(ctx, &others, client.InNamespace(pc.Namespace),
+		client.MatchingLabels{v1alpha1.LabelOwnerUID: pc.Labels[v1alpha1.LabelOwnerUID]})
 	if err != nil {
 		return "", false, fmt.Errorf("listing the PodCheckpoints of pod %q: %w", pc.Spec.PodName, err)
 	}

@@ -137,8 +137,9 @@ func (r *Reconciler) observeEnd(ctx context.Context, c *Case) error {
 	}
 	c.Peers = pods.Items
 	var all v1alpha1.PodCheckpointList
+	// By the label without which none can be claimed.
 	err = r.Live.List(ctx, &all, client.InNamespace(c.Checkpoint.Namespace),
-		client.MatchingLabels{v1alpha1.LabelPodUID: string(c.Checkpoint.Spec.PodUID)})
+		client.MatchingLabels{v1alpha1.LabelOwnerUID: c.Checkpoint.Labels[v1alpha1.LabelOwnerUID]})
 	if err != nil {
 		return fmt.Errorf("listing the PodCheckpoints of pod %q: %w", c.Checkpoint.Spec.PodName, err)
 	}
