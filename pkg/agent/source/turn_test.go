@@ -213,7 +213,7 @@ func TestGuess(t *testing.T) {
 func TestFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const budget = 3 * gib
-		c := newCrowd(t, 2*gib)
+		c := newCrowd(t, 4*gib)
 		c.r.MaxParallel = 3
 		free := func() (int64, int64, bool) {
 			c.mu.Lock()
