@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/test/e2e/recorder"
 )
 
@@ -112,10 +113,13 @@ func testNoTime(t *testing.T) {
 	template.Annotations[v1alpha1.AnnotationDeadline] = "3s"
 	s.create(s.Deployment(s.name, template))
 	before := s.settleOn(doomed)
+	// No pod is given up on a guess: the node's rates have to be measured first.
+	s.create(match.NewCheckpoint(before, match.Request{Attempt: 1, Reason: v1alpha1.ReasonSchedule}))
+	s.untilCheckpoint(before, time.Minute, func(c v1alpha1.PodCheckpoint) bool { return c.Status.Phase == v1alpha1.PhaseReady })
 	s.taint(doomed, "aws-node-termination-handler/spot-itn", corev1.TaintEffectNoSchedule)
 	after := s.replaced(before, moveTimeout)
 	s.checkCold(before, after)
-	failed := s.checkpoint(before, v1alpha1.PhaseFailed)
+	failed := s.untilCheckpoint(before, time.Minute, func(c v1alpha1.PodCheckpoint) bool { return c.Status.Phase == v1alpha1.PhaseFailed })
 	ready := meta.FindStatusCondition(failed.Status.Conditions, v1alpha1.ConditionReady)
 	if ready == nil || ready.Reason != v1alpha1.ReasonNoTime {
 		t.Errorf("PodCheckpoint %q has condition %+v, want the reason %s", failed.Name, ready, v1alpha1.ReasonNoTime)
