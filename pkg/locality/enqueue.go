@@ -13,19 +13,25 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
-// EventsToRegister returns what may make a refused pod schedulable: a node that fits it, and the pod's own fall-back to a cold
-// start. The third, a change of a NodeProfile or PodCheckpoint, comes through the plugin's own watch (see data).
+// EventsToRegister returns what may make a refused pod schedulable: a node that fits it, a node that is to stay after all, and the pod's
+// own fall-back to a cold start. The fourth, a change of a NodeProfile or PodCheckpoint, comes through the plugin's own watch (see data).
 func (p *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
 	return []fwk.ClusterEventWithHint{
-		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add}, QueueingHintFn: p.nodeAdded},
+		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add | fwk.UpdateNodeTaint | fwk.UpdateNodeAnnotation},
+			QueueingHintFn: p.nodeComes},
 		{Event: fwk.ClusterEvent{Resource: fwk.TargetPod, ActionType: fwk.Update}, QueueingHintFn: podUpdated},
 	}, nil
 }
 
-func (p *Plugin) nodeAdded(_ klog.Logger, pod *corev1.Pod, _, newObj any) (fwk.QueueingHint, error) {
+// nodeComes looks at a node that is new, or that does not end any more.
+func (p *Plugin) nodeComes(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
 	n, ok := newObj.(*corev1.Node)
 	if !ok {
 		return fwk.Queue, fmt.Errorf("reading a node's event: got %T", newObj)
+	}
+	now := p.waiting.clock.Now()
+	if before, ok := oldObj.(*corev1.Node); ok && ending(pod, before, now) == nil || ending(pod, n, now) != nil {
+		return fwk.QueueSkip, nil
 	}
 	if p.fits(pod, p.data.node(n.Name)) {
 		return fwk.Queue, nil

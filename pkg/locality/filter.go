@@ -9,14 +9,22 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 )
 
-// Filter keeps the pod off a node that cannot restore it. No preemption would change that, hence the status. The framework calls
+// Filter keeps the pod off a node that ends, and off one that cannot restore it. No preemption would change that, hence the status. The framework calls
 // it after the plugins before it in the profile accepted the node.
 func (p *Plugin) Filter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodeInfo fwk.NodeInfo) *fwk.Status {
-	t, ok := read[*target](state, targetKey)
+	d, ok := read[*demands](state, demandsKey)
 	if !ok {
 		return nil
 	}
-	r := t.refuses(p.data.node(nodeInfo.Node().Name))
+	if r := ending(pod, nodeInfo.Node(), p.waiting.clock.Now()); r != nil {
+		// No patience runs out for that: to start cold there would help nobody.
+		refusals.WithLabelValues(r.class).Inc()
+		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, r.message)
+	}
+	if d.target == nil {
+		return nil
+	}
+	r := d.target.refuses(p.data.node(nodeInfo.Node().Name))
 	if r == nil {
 		return nil
 	}

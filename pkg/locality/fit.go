@@ -18,6 +18,7 @@ const (
 	refusedRuntime    = "runtime"
 	refusedCgroup     = "cgroup_version"
 	refusedCPU        = "cpu_features"
+	refusedEnding     = "ending"
 )
 
 // refusal says why a node cannot restore a checkpoint. Its message reads after "2 " in the scheduler's summary for people.

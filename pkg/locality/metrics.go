@@ -29,8 +29,8 @@ var (
 
 	refusals = metrics.NewCounterVec(&metrics.CounterOpts{
 		Name: "cryopod_scheduler_refusals_total",
-		Help: "Nodes refused to restoring pods, by the reason: no_profile, method_unverified, arch, runtime, cgroup_version or " +
-			"cpu_features.",
+		Help: "Nodes refused to opted-in pods, by the reason: no_profile, method_unverified, arch, runtime, cgroup_version or " +
+			"cpu_features where they can't restore one; ending where their end is announced.",
 		StabilityLevel: metrics.ALPHA,
 	}, []string{"reason"})
 

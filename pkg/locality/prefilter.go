@@ -16,8 +16,17 @@ import (
 // newNodeAge is until when a node that its agent has said nothing good of counts as one whose agent is about to.
 const newNodeAge = 3 * time.Minute
 
-// targetKey is where PreFilter leaves the *target for Filter.
-const targetKey fwk.StateKey = Name + "/target"
+// demandsKey is where PreFilter leaves the *demands for Filter.
+const demandsKey fwk.StateKey = Name + "/demands"
+
+// demands are what Filter looks at in the nodes.
+type demands struct {
+	// target is what a node has to offer, nil when anything will do.
+	target *target
+}
+
+// Clone returns the demands themselves: they never change.
+func (d *demands) Clone() fwk.StateData { return d }
 
 // target is what a node has to offer to the pod of the scheduling cycle.
 type target struct {
@@ -26,39 +35,45 @@ type target struct {
 	cpu          CPUFeaturePolicy
 }
 
-// Clone returns the target itself: it never changes.
-func (t *target) Clone() fwk.StateData { return t }
-
 func (t *target) refuses(n *node) *refusal { return fit(n, t.method, t.requirements, t.cpu) }
 
-// PreFilter skips Filter for every pod that may go anywhere: one that does not restore, one whose checkpoint is over, one that
-// has waited long enough, and any while NodeProfiles cannot be read.
+// PreFilter skips Filter for every pod that may go anywhere: one that is not opted in, and, as long as no node ends, one that does not
+// restore, one whose checkpoint is over, one that has waited long enough, and any while NodeProfiles cannot be read.
 func (p *Plugin) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodes []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
-	if !restoring(pod) {
+	if !optedIn(pod) {
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
+	d := &demands{}
+	if restoring(pod) {
+		d.target = p.restoreTarget(pod, nodes)
+	}
+	if d.target == nil && !p.anyEnding(pod, nodes) {
+		return nil, fwk.NewStatus(fwk.Skip)
+	}
+	state.Write(demandsKey, d)
+	return nil, nil
+}
+
+// restoreTarget is what a node has to offer for the pod to be restored there, nil where it may go anywhere.
+func (p *Plugin) restoreTarget(pod *corev1.Pod, nodes []fwk.NodeInfo) *target {
 	patient := p.waiting.enter(pod)
 	t, outcome := p.target(p.checkpointOf(pod))
 	if t != nil && !patient {
 		t, outcome = nil, outcomePatienceOver
 	}
 	decisions.WithLabelValues(outcome).Inc()
-	if t == nil {
-		return nil, fwk.NewStatus(fwk.Skip)
-	}
-	if !p.hope(t, nodes) {
+	if t != nil && !p.hope(pod, t, nodes) {
 		p.waiting.despair(pod)
 	}
-	state.Write(targetKey, t)
-	return nil, nil
+	return t
 }
 
 // hope reports whether the pod may wait for any of the nodes: one that can restore it, or one so new that its agent has had no time to
-// tell. A cordoned node, as the pod's former one most often is, is nothing to wait for.
-func (p *Plugin) hope(t *target, nodes []fwk.NodeInfo) bool {
+// tell. A node that is cordoned or ends, as the pod's former one most often is, is nothing to wait for.
+func (p *Plugin) hope(pod *corev1.Pod, t *target, nodes []fwk.NodeInfo) bool {
 	return slices.ContainsFunc(nodes, func(info fwk.NodeInfo) bool {
 		n := info.Node()
-		if n == nil || n.Spec.Unschedulable {
+		if n == nil || n.Spec.Unschedulable || ending(pod, n, p.waiting.clock.Now()) != nil {
 			return false
 		}
 		r := t.refuses(p.data.node(n.Name))
