@@ -11,6 +11,7 @@ package standby
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -143,7 +144,7 @@ func (r *Reconciler) observeEnd(ctx context.Context, c *Case) error {
 	if err != nil {
 		return fmt.Errorf("listing the PodCheckpoints of pod %q: %w", c.Checkpoint.Spec.PodName, err)
 	}
-	c.Siblings = all.Items
+	c.Siblings = slices.DeleteFunc(all.Items, func(pc v1alpha1.PodCheckpoint) bool { return pc.Spec.PodUID != c.Checkpoint.Spec.PodUID })
 	return nil
 }
 

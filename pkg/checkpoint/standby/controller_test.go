@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -80,17 +81,23 @@ func TestReconcile(t *testing.T) {
 		phase        v1alpha1.Phase
 		lost         bool
 	}{
-		"the pod runs":                          {cached: []client.Object{source()}, phase: v1alpha1.PhaseReady},
-		"the pod runs, the cache lacks it":      {live: []client.Object{source()}, phase: v1alpha1.PhaseReady},
-		"evicted":                               {saw: source(deleted), live: []client.Object{healthy()}, phase: v1alpha1.PhaseExpired},
-		"evicted, the node went afterwards":     {saw: source(deleted), phase: v1alpha1.PhaseExpired},
-		"collected":                             {saw: source(collected), phase: v1alpha1.PhaseReady, lost: true},
-		"removed from a node off":               {saw: source(deleted), live: []client.Object{off()}, phase: v1alpha1.PhaseReady, lost: true},
-		"collected while nobody led":            {phase: v1alpha1.PhaseExpired},
-		"removed while nobody led, node off":    {live: []client.Object{off()}, phase: v1alpha1.PhaseExpired},
-		"collected while the watch was down":    {saw: source(collected), unknown: true, phase: v1alpha1.PhaseExpired},
-		"collected, a fenced one is ready now":  {saw: source(collected), live: []client.Object{made(source(), 2, fenced)}, phase: v1alpha1.PhaseExpired},
-		"collected, a fenced one is claimed":    {saw: source(collected), live: []client.Object{made(source(), 2, fenced, claimed)}, phase: v1alpha1.PhaseExpired},
+		"the pod runs":                         {cached: []client.Object{source()}, phase: v1alpha1.PhaseReady},
+		"the pod runs, the cache lacks it":     {live: []client.Object{source()}, phase: v1alpha1.PhaseReady},
+		"evicted":                              {saw: source(deleted), live: []client.Object{healthy()}, phase: v1alpha1.PhaseExpired},
+		"evicted, the node went afterwards":    {saw: source(deleted), phase: v1alpha1.PhaseExpired},
+		"collected":                            {saw: source(collected), phase: v1alpha1.PhaseReady, lost: true},
+		"removed from a node off":              {saw: source(deleted), live: []client.Object{off()}, phase: v1alpha1.PhaseReady, lost: true},
+		"collected while nobody led":           {phase: v1alpha1.PhaseExpired},
+		"removed while nobody led, node off":   {live: []client.Object{off()}, phase: v1alpha1.PhaseExpired},
+		"collected while the watch was down":   {saw: source(collected), unknown: true, phase: v1alpha1.PhaseExpired},
+		"collected, a fenced one is ready now": {saw: source(collected), live: []client.Object{made(source(), 2, fenced)}, phase: v1alpha1.PhaseExpired},
+		"collected, a fenced one is claimed":   {saw: source(collected), live: []client.Object{made(source(), 2, fenced, claimed)}, phase: v1alpha1.PhaseExpired},
+		"collected, as another pod was": {
+			saw: source(collected), live: []client.Object{made(source(another), 1, sourceLost(metav1.ConditionTrue))}, phase: v1alpha1.PhaseReady, lost: true,
+		},
+		"collected, another pod's is claimed": {
+			saw: source(collected), live: []client.Object{made(source(another), 1, claimed)}, phase: v1alpha1.PhaseReady, lost: true,
+		},
 		"collected, replaced by a cold one":     {saw: source(collected), cached: []client.Object{cold()}, phase: v1alpha1.PhaseExpired},
 		"collected, another pod has its name":   {saw: source(collected), cached: []client.Object{source(anew, old)}, phase: v1alpha1.PhaseReady, lost: true},
 		"the name is another pod's, unseen":     {cached: []client.Object{source(anew)}, live: []client.Object{source(anew)}, phase: v1alpha1.PhaseExpired},
@@ -117,6 +124,9 @@ func TestReconcile(t *testing.T) {
 		})
 	}
 }
+
+// another makes the pod another one of its ReplicaSet.
+func another(p *corev1.Pod) { p.Name, p.UID = "cart-c", "c" }
 
 func cold() *corev1.Pod { p := peer(time.Hour); return &p }
 
