@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -67,7 +68,7 @@ func parseTaint(element string) (Taint, error) {
 	if wrong := validation.IsQualifiedName(key); len(wrong) > 0 {
 		return Taint{}, fmt.Errorf("reading %q: %q is no taint's key: %s", element, key, strings.Join(wrong, "; "))
 	}
-	if key == TaintOutOfService {
+	if key == corev1.TaintNodeOutOfService {
 		return Taint{}, fmt.Errorf("reading %q: a node with that taint is gone already, nothing on it can be saved", element)
 	}
 	text, voluntary := strings.CutSuffix(text, voluntarySuffix)

@@ -14,9 +14,6 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
-// TaintOutOfService says that the node is gone already and its pods with it. It comes too late for a notice.
-const TaintOutOfService = corev1.TaintNodeOutOfService
-
 // MaxNotice is the longest notice that counts. A deadline further away, in an annotation that anybody who may write nodes may write, is
 // none.
 const MaxNotice = time.Hour
@@ -116,10 +113,4 @@ func moreUrgent(a, b Notice) int {
 		return a.Deadline.Compare(b.Deadline)
 	}
 	return strings.Compare(a.Cause, b.Cause)
-}
-
-// OutOfService tells whether an administrator has declared the node gone, and everything that ran on it.
-func OutOfService(node *corev1.Node) bool {
-	_, ok := has(node, TaintOutOfService)
-	return ok
 }

@@ -169,12 +169,3 @@ func TestMargin(t *testing.T) {
 		}
 	}
 }
-
-func TestOutOfService(t *testing.T) {
-	if !termination.OutOfService(nodeWith(tainted(spot, "node.kubernetes.io/out-of-service"))) {
-		t.Error("not out of service with the taint")
-	}
-	if termination.OutOfService(nodeWith(tainted(spot, "node.kubernetes.io/unreachable"))) {
-		t.Error("out of service without the taint")
-	}
-}
