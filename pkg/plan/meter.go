@@ -4,12 +4,12 @@ package plan
 
 import "time"
 
-// alpha is how much the latest measurement counts in a Meter's average.
-const alpha = 0.3
+// memory is after how many bytes a measurement counts for half.
+const memory = 1 << 30
 
 // Meter measures the rate of a stage that all jobs in it share equally. While n of them are in it, each gets the n-th part: what one job
-// took is therefore counted in shares, so that a job among others says as much about the whole stage as one that was alone. The zero
-// value has measured nothing.
+// took is therefore counted in shares, so that a job among others says as much about the whole stage as one that was alone. What a job
+// says counts by its size, for of small ones most of the time is not spent on their bytes. The zero value has measured nothing.
 type Meter struct {
 	// Fixed is what each job takes in the stage whatever its size: it says nothing about the rate.
 	Fixed time.Duration
@@ -17,8 +17,14 @@ type Meter struct {
 	last    time.Time
 	present int
 	// shares is the integral of 1/present over time, in seconds.
-	shares  float64
-	average float64
+	shares float64
+	// bytes took so many seconds; both fade.
+	bytes, took float64
+}
+
+// Expect tells what the rate is likely to be before anything is measured: it counts like a job of that many bytes.
+func (m *Meter) Expect(rate float64, bytes int64) {
+	m.bytes, m.took = float64(bytes), float64(bytes)/rate
 }
 
 // Lap is a job's stay in a stage.
@@ -51,15 +57,18 @@ func (m *Meter) Leave(l Lap, now time.Time, bytes int64) {
 	if bytes <= 0 || took <= 0 {
 		return
 	}
-	rate := float64(bytes) / max(took-m.Fixed.Seconds(), took/4)
-	if m.average == 0 {
-		m.average = rate
-	}
-	m.average += alpha * (rate - m.average)
+	fades := memory / (memory + float64(bytes))
+	m.bytes = m.bytes*fades + float64(bytes)
+	m.took = m.took*fades + max(took-m.Fixed.Seconds(), took/4)
 }
 
-// Rate is the average in bytes a second; 0 when nothing was measured.
-func (m *Meter) Rate() float64 { return m.average }
+// Rate is the average in bytes a second; 0 when nothing was measured or expected.
+func (m *Meter) Rate() float64 {
+	if m.took <= 0 {
+		return 0
+	}
+	return m.bytes / m.took
+}
 
 // Left is how many bytes of a stage are left of a job that has had so much of it (Shares). Of one that should be over, a tenth of the time
 // that it has taken so far is still to come: that it is not says that there is more than was thought, or that the rate is lower.

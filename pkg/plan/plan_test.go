@@ -172,22 +172,42 @@ func TestWeight(t *testing.T) {
 func TestMeter(t *testing.T) {
 	var m plan.Meter
 	at := func(s int) time.Time { return now.Add(time.Duration(s) * time.Second) }
+	rate := func(want float64) {
+		t.Helper()
+		if got := m.Rate(); math.Abs(got-want) > 0.01*want {
+			t.Errorf("rate %v, want about %v", got, want)
+		}
+	}
+	rate(0)
 	a := m.Enter(at(0))
 	b := m.Enter(at(2)) // a was alone for 2 s, then they share.
 	if got := m.Shares(a, at(4)); got != 3*time.Second {
 		t.Errorf("a had %s of the stage, want 3s", got)
 	}
-	m.Leave(a, at(4), 300)
-	if got := m.Rate(); got != 100 {
-		t.Errorf("rate %v, want 100", got)
+	m.Leave(a, at(4), 3*mb)
+	rate(mb)
+	m.Leave(b, at(6), 9*mb) // One second shared, two alone: 3 MB a second.
+	rate(2 * mb)
+	m.Leave(m.Enter(at(7)), at(8), 0) // It failed.
+	rate(2 * mb)
+	m.Leave(m.Enter(at(10)), at(20), 10<<30) // Much more than all before it.
+	rate((10 << 30) / 10.55) // Of the 6 s before, an eleventh is left.
+}
+
+// TestMeterExpects has a few small jobs, which seem slow, change little of what is expected, and a large one much.
+func TestMeterExpects(t *testing.T) {
+	var m plan.Meter
+	m.Expect(400*mb, 256*mb)
+	small := m
+	for range 4 {
+		small.Leave(small.Enter(now), now.Add(300*time.Millisecond), 15*mb) // 50 MB/s.
 	}
-	m.Leave(b, at(6), 900) // One second shared, two alone: 300 a second.
-	if got := m.Rate(); got != 160 {
-		t.Errorf("rate %v, want 160", got)
+	if got := small.Rate(); got < 150*mb {
+		t.Errorf("rate %v after small jobs", got)
 	}
-	m.Leave(m.Enter(at(7)), at(8), 0)
-	if got := m.Rate(); got != 160 {
-		t.Errorf("rate %v after a job that failed, want 160", got)
+	m.Leave(m.Enter(now), now.Add(20*time.Second), 1000*mb) // 50 MB/s.
+	if got := m.Rate(); got > 60*mb {
+		t.Errorf("rate %v after a large job", got)
 	}
 }
 

@@ -22,6 +22,8 @@ const (
 	// defaultRate is what dump and push are taken to do until they are measured, in bytes of memory a second: about the best that a node does
 	// (docs/migrate.md), so that no pod is given up on a guess.
 	defaultRate = 400e6
+	// expected is how much that counts beside what is measured, in bytes of memory.
+	expected = 256 << 20
 	// dumpLatency and pushLatency are what each of them takes besides: freeze, kubelet, CRIU's start; manifest and status.
 	dumpLatency = 250 * time.Millisecond
 	pushLatency = 100 * time.Millisecond
@@ -42,11 +44,11 @@ type meter struct {
 }
 
 func (m *meter) rate(now time.Time) (rate float64, measured bool) {
-	rate = m.Rate()
-	if rate == 0 {
+	if m.measured.IsZero() {
+		m.Expect(defaultRate, expected)
 		return defaultRate, false
 	}
-	if now.Sub(m.measured) > stale {
+	if rate = m.Rate(); now.Sub(m.measured) > stale {
 		return max(rate, defaultRate), false
 	}
 	return rate, true

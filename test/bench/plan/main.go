@@ -36,7 +36,7 @@ type played struct {
 func main() {
 	nodes := flag.Int("nodes", 10_000, "how many nodes are drawn")
 	seed := flag.Uint64("seed", 20261121, "what they are drawn from")
-	steps := flag.Int("steps", 2_000_000, "how far the optimum of one node is looked for")
+	steps := flag.Int("steps", 500_000, "how far the optimum of one node is looked for")
 	timed := flag.Int("timed", 2000, "how many plans for 250 pods are timed")
 	out := flag.String("out", "_out/bench/plan.json", "where the report goes")
 	flag.Parse()

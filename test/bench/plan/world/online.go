@@ -15,6 +15,8 @@ const (
 	Tick   = 500 * time.Millisecond
 	// Safety is the agent's.
 	Safety = 1.1
+	// expected is how much the first estimate of the rates counts, in bytes: the agent's.
+	expected = 256 << 20
 	// nearly is from when on before the deadline ticks are played: before that, a plan changes only with what happens.
 	nearly = 4.0
 )
@@ -40,6 +42,8 @@ func newPlayer(n *Node, planned func(plan.Input) plan.Plan) *player {
 	for k := range p.waits {
 		p.waits[k] = true
 	}
+	p.dump.Expect(n.Dump, expected)
+	p.push.Expect(n.Push, expected)
 	return p
 }
 
@@ -91,7 +95,7 @@ func (n *Node) Input() plan.Input {
 func (p *player) input() (plan.Input, map[string]int) {
 	input := plan.Input{
 		Now: moment(p.now), Slots: Slots, Margin: Margin,
-		Rates: plan.Rates{Dump: measured(&p.dump, p.node.Dump), Push: measured(&p.push, p.node.Push), Latency: Latency, Safety: Safety},
+		Rates: plan.Rates{Dump: p.dump.Rate(), Push: p.push.Rate(), Latency: Latency, Safety: Safety},
 	}
 	index := map[string]int{}
 	add := func(pod int, j plan.Job) {
@@ -136,13 +140,6 @@ func (p *player) replan() {
 		p.waits[index[id]] = false
 		p.begin(index[id])
 	}
-}
-
-func measured(m *plan.Meter, estimate float64) float64 {
-	if r := m.Rate(); r > 0 {
-		return r
-	}
-	return estimate
 }
 
 func (p *player) end(pod int) {
