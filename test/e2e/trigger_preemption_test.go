@@ -61,6 +61,8 @@ func testPreemptedAndBack(t *testing.T) {
 	after := s.replaced(victim, moveTimeout)
 	s.checkMoved(victim, after, 1)
 	s.checkReason(victim, v1alpha1.ReasonPreemption)
+	// The next scene needs the room.
+	s.kubectl("delete", "deployment", s.name, "--cascade=foreground")
 }
 
 // preempt makes a pod of higher priority that fits on doomed only when the scene's pod goes.

@@ -111,9 +111,10 @@ func testNoTime(t *testing.T) {
 	s.holdDoomed()
 	template := s.reserved(doomed, "-memory=1024")
 	template.Annotations[v1alpha1.AnnotationDeadline] = "3s"
+	template.Annotations[v1alpha1.AnnotationInterval] = "1h"
 	s.create(s.Deployment(s.name, template))
 	before := s.settleOn(doomed)
-	// No pod is given up on a guess: the node's rates have to be measured first.
+	// No pod is given up on a guess: the node's rates have to be measured first, by what stands for a checkpoint of its schedule.
 	s.create(match.NewCheckpoint(before, match.Request{Attempt: 1, Reason: v1alpha1.ReasonSchedule}))
 	s.untilCheckpoint(before, time.Minute, func(c v1alpha1.PodCheckpoint) bool { return c.Status.Phase == v1alpha1.PhaseReady })
 	s.taint(doomed, "aws-node-termination-handler/spot-itn", corev1.TaintEffectNoSchedule)
