@@ -111,7 +111,7 @@ func (h *PodCreate) tryStandby(ctx context.Context, pod *corev1.Pod, key client.
 
 // lost says how it is certain that the checkpoint's source went with its node and that no other checkpoint or pod goes on from it; empty when
 // it is not. While the pod is there, it and its node tell. When it is gone, the leader knows, or nobody: that is open as long as the node is
-// gone as well, or out of service.
+// gone as well, or out of service. So it is where another checkpoint has to be ended before, or another pod may stand in already.
 func (h *PodCreate) lost(ctx context.Context, pc *v1alpha1.PodCheckpoint) (why string, open bool, err error) {
 	source, err := h.sourceOf(ctx, pc)
 	if err != nil {
@@ -147,7 +147,7 @@ func (h *PodCreate) lost(ctx context.Context, pc *v1alpha1.PodCheckpoint) (why s
 		return "", false, fmt.Errorf("listing the pods of namespace %q: %w", pc.Namespace, err)
 	}
 	if match.StandIn(peers.Items, source) != nil {
-		return "", false, nil
+		return "", true, nil // the leader finds out whether it does
 	}
 	return why, false, nil
 }

@@ -136,9 +136,6 @@ func TestPodClaimOnSchedule(t *testing.T) {
 				p.Status.ContainerStatuses[0].State.Running.StartedAt = metav1.NewTime(time.Now().Add(-time.Minute))
 			})}
 		}},
-		"replaced already": {image: cold, objects: func() objects {
-			return objects{onSchedule("web-a", 1), dying("web-a"), offNode(), other(0)}
-		}},
 		"another one was made before": {image: a, from: 1, objects: func() objects {
 			return objects{onSchedule("web-a", 1), dying("web-a"), offNode(), other(time.Hour)}
 		}},
@@ -232,6 +229,24 @@ func TestPodClaimWaitsForTheLeader(t *testing.T) {
 		"claimed by somebody":       {word: held, image: "app:1", took: time.Second},
 		"something else is written": {word: func(pc *v1alpha1.PodCheckpoint) { pc.Status.Message = "x" }, image: "app:1", took: 3 * time.Second},
 		"not a word":                {image: "app:1", took: 3 * time.Second},
+		"replaced already, perhaps; it was": {
+			objects: func() []client.Object {
+				return []client.Object{onSchedule("web-a", 1), dying("web-a"), offNode(), other(0)}
+			},
+			word: phaseTo(v1alpha1.PhaseExpired, ""), image: "app:1", took: time.Second,
+		},
+		"replaced already, perhaps; it was not": {
+			objects: func() []client.Object {
+				return []client.Object{onSchedule("web-a", 1), dying("web-a"), offNode(), other(0)}
+			},
+			word: lostSource(metav1.ConditionTrue), image: "r/ns:web-a.main", took: time.Second,
+		},
+		"replaced already, perhaps; nobody tells": {
+			objects: func() []client.Object {
+				return []client.Object{onSchedule("web-a", 1), dying("web-a"), offNode(), other(0)}
+			},
+			image: "app:1", took: 3 * time.Second,
+		},
 		"a fenced attempt has to be ended": {
 			objects: func() []client.Object {
 				return []client.Object{

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -190,6 +191,43 @@ func TestManyLostAtOnce(t *testing.T) {
 		if n > 1 || name == "" {
 			t.Errorf("%d pods start from %q", n, name)
 		}
+	}
+}
+
+// TestLostOneAfterTheOther: a pod that was never saved goes first, and what is made for it is not made for those that go within the same second.
+func TestLostOneAfterTheOther(t *testing.T) {
+	lead(t)
+	ns, node := namespace(t, nil), machine(t)
+	of := create(t, replicaSet(ns, 3))
+	owned := func(p *corev1.Pod) { p.OwnerReferences[0].UID = of.UID }
+	lost := []*corev1.Pod{runOn(t, newPod(ns, everyHour, owned), node), runOn(t, newPod(ns, everyHour, owned), node)}
+	for _, a := range lost {
+		madeReady(t, a, onSchedule)
+	}
+	unsaved := runOn(t, newPod(ns, everyHour, owned), node)
+	dies(t, node)
+	removed(t, node)
+	collects(t, unsaved)
+	wantFrom(t, create(t, newPod(ns, everyHour, owned)).Annotations[v1alpha1.AnnotationRestoreFrom], "", "the one for the pod that was not saved")
+	seen := map[string]bool{}
+	for _, a := range lost {
+		collects(t, a)
+		from := create(t, newPod(ns, everyHour, owned)).Annotations[v1alpha1.AnnotationRestoreFrom]
+		if from == "" || seen[from] {
+			t.Errorf("a replacement starts from %q", from)
+		}
+		seen[from] = true
+	}
+}
+
+func replicaSet(ns string, replicas int32) *appsv1.ReplicaSet {
+	labels := map[string]string{"app": "web"}
+	return &appsv1.ReplicaSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "web"},
+		Spec: appsv1.ReplicaSetSpec{
+			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: newPod(ns).Spec},
+		},
 	}
 }
 

@@ -31,6 +31,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/checkpoint/event"
+	"github.com/cryopod/cryopod/pkg/checkpoint/expiry"
 	"github.com/cryopod/cryopod/pkg/checkpoint/index"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
@@ -137,6 +138,11 @@ func (r *Reconciler) observeEnd(ctx context.Context, c *Case) error {
 		return fmt.Errorf("listing the pods of namespace %q: %w", c.Checkpoint.Namespace, err)
 	}
 	c.Peers = pods.Items
+	if match.StandIn(c.Peers, c.Source.Pod) != nil {
+		if c.Lacks, err = r.lacks(ctx, c.Checkpoint, c.Peers); err != nil {
+			return err
+		}
+	}
 	var all v1alpha1.PodCheckpointList
 	// By the label without which none can be claimed.
 	err = r.Live.List(ctx, &all, client.InNamespace(c.Checkpoint.Namespace),
@@ -146,6 +152,23 @@ func (r *Reconciler) observeEnd(ctx context.Context, c *Case) error {
 	}
 	c.Siblings = slices.DeleteFunc(all.Items, func(pc v1alpha1.PodCheckpoint) bool { return pc.Spec.PodUID != c.Checkpoint.Spec.PodUID })
 	return nil
+}
+
+// lacks tells whether the owner of the checkpoint's pod, whose pods are interchangeable, is certain to lack one. When a node dies, its pods
+// go within the same second, in which Kubernetes's times are one: a pod that was made for one of them is not one for each.
+func (r *Reconciler) lacks(ctx context.Context, pc *v1alpha1.PodCheckpoint, peers []corev1.Pod) (bool, error) {
+	owner := expiry.NewOwner(pc.Status.Owner)
+	if owner == nil || pc.Status.Owner.Slot != "" {
+		return false, nil
+	}
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: pc.Namespace, Name: pc.Status.Owner.Name}, owner)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading %s %q: %w", pc.Status.Owner.Kind, pc.Status.Owner.Name, err)
+	}
+	return expiry.NotWanted(pc, owner, peers) == "", nil
 }
 
 // write writes the verdict on top of the version that it was made on. Another writer's conflict is no error: its change brings the object

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -35,7 +36,7 @@ type world struct {
 func clientWith(t *testing.T, objects ...client.Object) client.Client {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +99,13 @@ func TestReconcile(t *testing.T) {
 		"collected, another pod's is claimed": {
 			saw: source(collected), live: []client.Object{made(source(another), 1, claimed)}, phase: v1alpha1.PhaseReady, lost: true,
 		},
-		"collected, replaced by a cold one":     {saw: source(collected), cached: []client.Object{cold()}, phase: v1alpha1.PhaseExpired},
+		"collected, replaced by a cold one": {saw: source(collected), cached: []client.Object{cold()}, phase: v1alpha1.PhaseExpired},
+		"collected, replaced by a cold one, of two that went": {
+			saw: source(collected), cached: []client.Object{cold()}, live: []client.Object{replicas(2)}, phase: v1alpha1.PhaseReady, lost: true,
+		},
+		"collected, replaced by a cold one, and all are there": {
+			saw: source(collected), cached: []client.Object{cold()}, live: []client.Object{replicas(1)}, phase: v1alpha1.PhaseExpired,
+		},
 		"collected, another pod has its name":   {saw: source(collected), cached: []client.Object{source(anew, old)}, phase: v1alpha1.PhaseReady, lost: true},
 		"the name is another pod's, unseen":     {cached: []client.Object{source(anew)}, live: []client.Object{source(anew)}, phase: v1alpha1.PhaseExpired},
 		"terminating on a silent node":          {cached: []client.Object{source(deleted, kept)}, live: []client.Object{silent()}, phase: v1alpha1.PhaseExpired},
@@ -129,6 +136,11 @@ func TestReconcile(t *testing.T) {
 func another(p *corev1.Pod) { p.Name, p.UID = "cart-c", "c" }
 
 func cold() *corev1.Pod { p := peer(time.Hour); return &p }
+
+// replicas is the pods' ReplicaSet.
+func replicas(n int32) *appsv1.ReplicaSet {
+	return &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart", UID: "o1"}, Spec: appsv1.ReplicaSetSpec{Replicas: &n}}
+}
 
 // kept keeps a terminating pod in the fake API server.
 func kept(p *corev1.Pod) { p.Finalizers = []string{"test/keep"} }

@@ -44,6 +44,8 @@ type Case struct {
 	Node *corev1.Node
 	// Peers are the pods of the namespace.
 	Peers []corev1.Pod
+	// Lacks is whether the pod's owner is known to lack a pod at this moment, although one was made since: others of it went as well.
+	Lacks bool
 	// Now is the time.
 	Now time.Time
 }
@@ -112,7 +114,7 @@ func (c Case) judgeEnding(bearing match.Bearing, other *v1alpha1.PodCheckpoint) 
 	case lost && bearing == match.BearingUnderWay:
 		return Verdict{Fail: other}
 	case lost:
-		if p := match.StandIn(c.Peers, pod); p != nil {
+		if p := match.StandIn(c.Peers, pod); p != nil && !c.Lacks {
 			return c.expire(fmt.Sprintf("Pod %q was made in place of pod %q before it was certain that that one runs no more, and started cold",
 				p.Name, pod.Name), true)
 		}

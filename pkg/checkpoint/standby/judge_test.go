@@ -149,6 +149,7 @@ func TestJudge(t *testing.T) {
 		node     *corev1.Node
 		siblings pcs
 		peers    []corev1.Pod
+		lacks    bool
 		want     outcome
 	}{
 		"the pod runs":                           {pod: source(), node: healthy()},
@@ -183,10 +184,13 @@ func TestJudge(t *testing.T) {
 		"gone, unseen":                   {gone: true, node: healthy(), want: told("nobody saw how")},
 		"gone, unseen, on a node off":    {gone: true, node: off(), want: told("nobody saw how")},
 
-		"collected":                              {pod: source(collected), want: lost("old")},
-		"collected, and gone":                    {pod: source(collected), gone: true, want: lost("30m10s old")},
-		"collected long after its deletion":      {pod: source(deleted, collected), gone: true, want: lost("gone")},
-		"the same, replaced meanwhile":           {pod: source(deleted, collected), gone: true, peers: []corev1.Pod{peer(time.Hour)}, want: told(`Pod "cart-b" was made in place`)},
+		"collected":                         {pod: source(collected), want: lost("old")},
+		"collected, and gone":               {pod: source(collected), gone: true, want: lost("30m10s old")},
+		"collected long after its deletion": {pod: source(deleted, collected), gone: true, want: lost("gone")},
+		"the same, replaced meanwhile":      {pod: source(deleted, collected), gone: true, peers: []corev1.Pod{peer(time.Hour)}, want: told(`Pod "cart-b" was made in place`)},
+		"the same, others of its owner went as well": {
+			pod: source(deleted, collected), gone: true, peers: []corev1.Pod{peer(time.Hour)}, lacks: true, want: lost("gone"),
+		},
 		"the same, another restored meanwhile":   {pod: source(deleted, collected), gone: true, peers: []corev1.Pod{peer(time.Hour, restoring)}, want: lost("gone")},
 		"the same, another made before":          {pod: source(deleted, collected), gone: true, peers: []corev1.Pod{peer(time.Minute)}, want: lost("gone")},
 		"deleted on a node off":                  {pod: source(deleted), node: off(), want: lost("out of service")},
@@ -212,7 +216,7 @@ func TestJudge(t *testing.T) {
 			before := pc.DeepCopy()
 			v := standby.Judge(standby.Case{
 				Checkpoint: pc, Siblings: append(tc.siblings, *pc), Source: standby.Source{Pod: tc.pod, Gone: tc.gone}, Node: tc.node,
-				Peers: tc.peers, Now: start.Add(time.Hour),
+				Peers: tc.peers, Lacks: tc.lacks, Now: start.Add(time.Hour),
 			})
 			got := outcome{Fail: v.Fail != nil, Told: v.Event.Reason != ""}
 			if v.Status != nil {
