@@ -191,7 +191,7 @@ func TestMeter(t *testing.T) {
 	m.Leave(m.Enter(at(7)), at(8), 0) // It failed.
 	rate(2 * mb)
 	m.Leave(m.Enter(at(10)), at(20), 10<<30) // Much more than all before it.
-	rate((10 << 30) / 10.55) // Of the 6 s before, an eleventh is left.
+	rate((10 << 30) / 10.55)                 // Of the 6 s before, an eleventh is left.
 }
 
 // TestMeterExpects has a few small jobs, which seem slow, change little of what is expected, and a large one much.

@@ -41,8 +41,9 @@ type crowd struct {
 	wake  chan types.NamespacedName
 	due   map[types.NamespacedName]time.Time
 
-	dir  string
-	rate int64 // bytes a second, of dump and push each
+	dir     string
+	rate    int64         // bytes a second, of dump and push each
+	latency time.Duration // what each of them takes besides
 
 	mu       sync.Mutex
 	memory   map[string]int64 // container ID → bytes
@@ -235,6 +236,11 @@ func (c *crowd) spend(ctx context.Context, id string, stage map[string]bool) err
 		left = float64(size)
 	}
 	c.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(c.latency):
+	}
 	for left > 0 {
 		select {
 		case <-ctx.Done():

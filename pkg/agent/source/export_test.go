@@ -2,6 +2,8 @@
 
 package source
 
+import "time"
+
 // Requested is requested.
 var Requested = requested
 
@@ -25,3 +27,17 @@ func (r *Reconciler) Reserved() int64 {
 	defer r.mu.Unlock()
 	return r.reserved()
 }
+
+// Fit is fit.
+type Fit struct{ fit }
+
+// NewFit makes one that expects this.
+func NewFit(fixed time.Duration, rate, expected float64) *Fit {
+	return &Fit{fit{fixed: fixed.Seconds(), rate: rate, expected: expected}}
+}
+
+// Add is add.
+func (f *Fit) Add(bytes int64, shares time.Duration) { f.add(bytes, shares) }
+
+// Line is line.
+func (f *Fit) Line() (time.Duration, float64) { return f.line() }

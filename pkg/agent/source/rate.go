@@ -27,10 +27,8 @@ const (
 	// dumpLatency and pushLatency are what each of them takes besides: freeze, kubelet, CRIU's start; manifest and status.
 	dumpLatency = 250 * time.Millisecond
 	pushLatency = 100 * time.Millisecond
-	// stale is when a measurement is too old to keep a pod from being saved: the node may have been busy then.
+	// stale is when what was measured is forgotten: the node may have been busy then, and no pod is given up for that.
 	stale = 10 * time.Minute
-	// telling is the least memory of a pod whose times say something about rates.
-	telling = 8 << 20
 )
 
 // rates measures dumps and pushes by the archives' size; where that can't be seen, by the memory that was in use.
@@ -40,34 +38,33 @@ type rates struct {
 
 type meter struct {
 	planner.Meter
+	fit      fit
 	measured time.Time
 }
 
-func (m *meter) rate(now time.Time) (rate float64, measured bool) {
-	if m.measured.IsZero() {
-		m.Expect(defaultRate, expected)
-		return defaultRate, false
+// know is what is known at a time. Nothing measured, or long ago, is what is expected.
+func (m *meter) know(now time.Time, fixed time.Duration) (latency time.Duration, rate float64, measured bool) {
+	if m.measured.IsZero() || now.Sub(m.measured) > stale {
+		m.fit = fit{fixed: fixed.Seconds(), rate: defaultRate, expected: expected}
+		return fixed, defaultRate, false
 	}
-	if rate = m.Rate(); now.Sub(m.measured) > stale {
-		return max(rate, defaultRate), false
-	}
-	return rate, true
+	latency, rate = m.fit.line()
+	return latency, rate, true
 }
 
+// leave measures an attempt that was done with the stage; with 0 bytes it was not.
 func (m *meter) leave(lap planner.Lap, now time.Time, bytes int64) {
-	if bytes >= telling {
+	if shares := m.Shares(lap, now); bytes > 0 && shares > 0 {
 		m.measured = now
-	} else {
-		bytes = 0
+		m.fit.add(bytes, shares)
 	}
-	m.Leave(lap, now, bytes)
+	m.Leave(lap, now, 0)
 }
 
 // now are the rates as they are known at a time.
 func (r *rates) now(now time.Time) planner.Rates {
-	r.dump.Fixed, r.push.Fixed = dumpLatency, pushLatency
-	dump, measured1 := r.dump.rate(now)
-	push, measured2 := r.push.rate(now)
+	dumpLatency, dump, measured1 := r.dump.know(now, dumpLatency)
+	pushLatency, push, measured2 := r.push.know(now, pushLatency)
 	known := planner.Rates{Dump: dump, Push: push, Latency: dumpLatency + pushLatency, Safety: safety}
 	if !measured1 && !measured2 {
 		known.Safety = 1 // It is but a guess; no pod is given up for its uncertainty.
@@ -76,15 +73,15 @@ func (r *rates) now(now time.Time) planner.Rates {
 }
 
 // left is how much of its stage an attempt has before it.
-func (r *rates) left(run *running, known planner.Rates, now time.Time) int64 {
-	switch run.job.Stage {
-	case planner.Dumping:
-		return planner.Left(run.job.Bytes, known.Dump, r.dump.Shares(run.lap, now)-dumpLatency)
-	case planner.Pushing:
-		return planner.Left(run.job.Bytes, known.Push, r.push.Shares(run.lap, now)-pushLatency)
-	default:
+func (r *rates) left(run *running, now time.Time) int64 {
+	m, fixed := &r.dump, dumpLatency
+	if run.job.Stage == planner.Pushing {
+		m, fixed = &r.push, pushLatency
+	} else if run.job.Stage != planner.Dumping {
 		return run.job.Bytes
 	}
+	latency, rate, _ := m.know(now, fixed)
+	return planner.Left(run.job.Bytes, rate, m.Shares(run.lap, now)-latency)
 }
 
 // archived is how large the attempt's archives are; 0 before there are any.

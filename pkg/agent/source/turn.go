@@ -229,7 +229,7 @@ func (r *Reconciler) input(now time.Time) (planner.Input, map[string]types.Names
 		}
 		job := run.job
 		job.Frozen = now.Sub(run.began)
-		job.Left = r.turns.rates.left(run, in.Rates, now)
+		job.Left = r.turns.rates.left(run, now)
 		in.Jobs = append(in.Jobs, job)
 		keys[job.ID] = key
 	}

@@ -170,6 +170,23 @@ func TestWaitingForDisk(t *testing.T) {
 	})
 }
 
+// TestSmallOnesTellLittle saves a large pod after many small ones, whose dumps are mostly latency: they say little about the node's rates.
+func TestSmallOnesTellLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, 200*mib)
+		c.latency = 800 * time.Millisecond
+		deadline := within(30 * time.Second)
+		for k := range 8 {
+			c.add(fmt.Sprintf("small-%d", k), 32*mib, deadline)
+		}
+		c.add("large", 1500*mib, deadline)
+		c.work(29 * time.Second)
+		for _, name := range append(c.order, "large") {
+			c.expect(name, v1alpha1.PhaseReady, "Durable", "saved")
+		}
+	})
+}
+
 // TestLargeArchive saves a pod with little memory and much in its own file system: that takes long, and says nothing against the node.
 func TestLargeArchive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
