@@ -34,12 +34,33 @@ const (
 // The test is the agent of all nodes.
 func TestEvacuation(t *testing.T) {
 	c := start(t)
-	c.run(t, "--on-cordon").awaitReady(t)
+	leader := c.run(t, "--on-cordon")
+	leader.awaitReady(t)
 	t.Run("a spot instance is reclaimed", c.testSpot)
 	t.Run("the taint goes again", c.testCalledOff)
 	t.Run("an autoscaler drains, and a budget is respected", c.testVoluntary)
 	t.Run("a cordon", c.testCordon)
 	t.Run("what its agent sees", c.testAgentsNotice)
+	t.Run("the leader goes in the middle of it", func(t *testing.T) { c.testNextLeader(t, leader) })
+}
+
+// testNextLeader has nobody lead while the pod becomes Ready.
+func (c *cluster) testNextLeader(t *testing.T, leader *replica) {
+	c.node(t, "led")
+	pod := c.running(t, "led", "led")
+	c.taint(t, "led", spotTaint)
+	c.awaitAttempt(t, pod, 1)
+	c.agent(t, pod, 1, v1alpha1.PhaseDumping, "")
+	if err := leader.stop(); err != nil {
+		t.Fatal(err)
+	}
+	c.agent(t, pod, 1, v1alpha1.PhaseReady, "")
+	c.run(t).awaitReady(t)
+	c.awaitGoing(t, pod, 1, "DeletionByCryopod")
+	c.awaitWords(t, "TerminationNoticeOver", "led", "1 pod(s) were saved and 0 went")
+	if err := c.admin.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: match.Name(pod, 2)}, &v1alpha1.PodCheckpoint{}); err == nil {
+		t.Error("the next leader began anew")
+	}
 }
 
 func (c *cluster) testSpot(t *testing.T) {

@@ -127,7 +127,9 @@ func (r *Reconciler) evacuate(ctx context.Context, node *corev1.Node, e Ending, 
 	}
 	now := r.Clock.Now()
 	plan := Plan(c, now)
-	r.announce(node, e, plan)
+	if err := r.announce(ctx, node, e, plan); err != nil {
+		return 0, err
+	}
 	after := e.Deadline.Sub(now) + time.Millisecond
 	var errs []error
 	for _, a := range plan {

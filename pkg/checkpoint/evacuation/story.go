@@ -5,6 +5,7 @@ package evacuation
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,14 +85,22 @@ func (s *story) forget(node string) {
 	delete(s.nodes, node)
 }
 
-// announce counts the notice, and tells on the node that it is being cleared.
-func (r *Reconciler) announce(node *corev1.Node, e Ending, plan []Action) {
+// announce counts the notice, and tells on the node that it is being cleared. Where another leader did that, and nothing is left to do, how it
+// ended is told all the same.
+func (r *Reconciler) announce(ctx context.Context, node *corev1.Node, e Ending, plan []Action) error {
 	first, announce := r.story.notice(e, len(plan) > 0)
 	if first {
 		metrics.CountEnd(metrics.CauseOfNotice(e.Cause))
 	}
+	if first && len(plan) == 0 {
+		made, err := r.since(ctx, e)
+		if len(made) > 0 {
+			r.story.notice(e, true)
+		}
+		return err
+	}
 	if !announce {
-		return
+		return nil
 	}
 	cold := 0
 	for i := range plan {
@@ -105,6 +114,16 @@ func (r *Reconciler) announce(node *corev1.Node, e Ending, plan []Action) {
 	}
 	r.Events.Eventf(node, nil, corev1.EventTypeNormal, event.ReasonNotice, "Evacuate",
 		"%s: %s; the node ends at %s", e.Cause, what, e.Deadline.UTC().Format(time.RFC3339))
+	return nil
+}
+
+// since lists the attempts to save pods of the node that were under way when the notice came, or later.
+func (r *Reconciler) since(ctx context.Context, e Ending) ([]v1alpha1.PodCheckpoint, error) {
+	all, err := index.FromNode(ctx, r.Client, e.Node)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(pc v1alpha1.PodCheckpoint) bool { return !pc.Spec.Fence || lastChange(&pc).Before(e.Since) }), nil
 }
 
 // conclude tells on the node how its clearing ended, once, when no pod is left to be moved or the notice is over.
@@ -113,7 +132,7 @@ func (r *Reconciler) conclude(ctx context.Context, node *corev1.Node) error {
 	if !open {
 		return nil
 	}
-	all, err := index.FromNode(ctx, r.Client, node.Name)
+	made, err := r.since(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -122,12 +141,8 @@ func (r *Reconciler) conclude(ctx context.Context, node *corev1.Node) error {
 		return err
 	}
 	saved := 0
-	for i := range all {
-		pc := &all[i]
-		if !pc.Spec.Fence || lastChange(pc).Before(e.Since) {
-			continue
-		}
-		switch pc.Status.Phase {
+	for i := range made {
+		switch made[i].Status.Phase {
 		case v1alpha1.PhaseReady, v1alpha1.PhaseClaimed, v1alpha1.PhaseRestored:
 			saved++
 		case v1alpha1.PhaseFailed:
