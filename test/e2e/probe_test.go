@@ -44,10 +44,10 @@ var probed = map[string]probeCase{
 	"stricter": {handler: httpProbe, failures: 1, phase: v1alpha1.PhaseFailed, reason: "CheckpointFailed",
 		tells: "raise its failureThreshold"},
 	// It takes longer to save than its probe is patient, and the agent can tell beforehand.
-	"large": {handler: httpProbe, failures: 3, args: []string{"-memory=1536"}, phase: v1alpha1.PhaseFailed, reason: "CheckpointFailed",
+	"large": {handler: httpProbe, failures: 3, args: []string{"-memory=768"}, phase: v1alpha1.PhaseFailed, reason: "CheckpointFailed",
 		tells: "would have restarted it at 3s"},
 	// The same, but for a probe that can't be run while the pod stands still.
-	"exec": {handler: execProbe, failures: 2, args: []string{"-memory=1536"}},
+	"exec": {handler: execProbe, failures: 2, args: []string{"-memory=768"}},
 }
 
 // TestProbes drains nodes of pods with strict liveness probes: none is ever restarted, saved or not. It is about a second or two, so nothing
