@@ -27,7 +27,6 @@ var half = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1100m")}
 func testPreemption(scheduler string) func(*testing.T) {
 	return func(t *testing.T) {
 		s := newScene(t, "preemption", nil, "main")
-		s.holdDoomed()
 		template := s.reserved(doomed)
 		template.Spec.Containers[0].Resources.Requests = half
 		s.create(s.Deployment(s.name, template))
@@ -37,7 +36,6 @@ func testPreemption(scheduler string) func(*testing.T) {
 		s.checkLeft(victim, after)
 		s.checkReason(victim, v1alpha1.ReasonPreemption)
 		s.checkRuns(preemptor, doomed)
-		s.remove(preemptor)
 	}
 }
 
@@ -45,7 +43,6 @@ func testPreemption(scheduler string) func(*testing.T) {
 // both pods: of two, the one that is not preempting may give the room to the victim's replacement at once (docs/limits.md).
 func testPreemptedAndBack(t *testing.T) {
 	s := newScene(t, "preempted", nil, "main")
-	s.holdDoomed()
 	template := s.reserved(doomed)
 	template.Spec.NodeSelector = map[string]string{corev1.LabelHostname: doomed}
 	template.Spec.Containers[0].Resources.Requests = half
@@ -61,8 +58,6 @@ func testPreemptedAndBack(t *testing.T) {
 	after := s.replaced(victim, moveTimeout)
 	s.checkMoved(victim, after, 1)
 	s.checkReason(victim, v1alpha1.ReasonPreemption)
-	// The next scene needs the room.
-	s.kubectl("delete", "deployment", s.name, "--cascade=foreground")
 }
 
 // preempt makes a pod of higher priority that fits on doomed only when the scene's pod goes.

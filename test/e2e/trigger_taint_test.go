@@ -23,7 +23,6 @@ import (
 func testTaint(key string, effect corev1.TaintEffect) func(*testing.T) {
 	return func(t *testing.T) {
 		s := newScene(t, "taint", nil, "main")
-		s.holdDoomed()
 		s.create(s.Deployment(s.name, s.reserved(doomed)))
 		before := s.settleOn(doomed)
 		if !slices.ContainsFunc(before.Spec.Tolerations, func(t corev1.Toleration) bool {
@@ -63,7 +62,6 @@ func (s *scene) checkNotice(node string, want bool) {
 func testTaintWithdrawn(t *testing.T) {
 	const key = "aws-node-termination-handler/spot-itn"
 	s := newScene(t, "withdrawn", nil, "main")
-	s.holdDoomed()
 	s.create(s.Deployment(s.name, s.reserved(doomed, "-memory=512")))
 	before := s.settleOn(doomed)
 	s.taint(doomed, key, corev1.TaintEffectNoSchedule)
@@ -95,7 +93,6 @@ func testTaintWithdrawn(t *testing.T) {
 // testTaintManager has kube-controller-manager's taint manager delete a pod: by a taint that announces nothing to Cryopod.
 func testTaintManager(t *testing.T) {
 	s := newScene(t, "taintmanager", nil, "main")
-	s.holdDoomed()
 	s.create(s.Deployment(s.name, s.reserved(doomed)))
 	before := s.settleOn(doomed)
 	s.taint(doomed, "example.com/maintenance", corev1.TaintEffectNoExecute)
@@ -108,7 +105,6 @@ func testTaintManager(t *testing.T) {
 // says that there was no time.
 func testNoTime(t *testing.T) {
 	s := newScene(t, "notime", nil, "main")
-	s.holdDoomed()
 	template := s.reserved(doomed, "-memory=1024")
 	template.Annotations[v1alpha1.AnnotationDeadline] = "3s"
 	template.Annotations[v1alpha1.AnnotationInterval] = "1h"

@@ -7,7 +7,6 @@ package e2e_test
 import (
 	"context"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -31,12 +30,36 @@ const (
 	everything = "eviction,termination,preemption,delete"
 )
 
-// dooming is held by the scene that has doomed to itself.
-var dooming sync.Mutex
-
 // TestTriggers has pods go in every way but an eviction, each by its real actor.
 func TestTriggers(t *testing.T) {
 	t.Parallel()
+	// The longest first.
+	inParallel(t, "powercut", testPowerCut)
+	inParallel(t, "doomed", testDoomed)
+	for name, run := range map[string]func(*testing.T){
+		"disable-eviction": testDisableEviction,
+		"delete":           testDelete,
+		"delete-as-asked":  testDeleteAsAsked,
+		"force":            testForceDelete,
+		"namespace":        testNamespaceDeletion,
+		"rollout":          testRollout,
+		"scale-down":       testScaleDown,
+		"job-completion":   testJobCompletion,
+	} {
+		inParallel(t, name, run)
+	}
+}
+
+func inParallel(t *testing.T, name string, run func(*testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		run(t)
+	})
+}
+
+// testDoomed has one scene after the other have doomed to itself.
+func testDoomed(t *testing.T) {
 	for name, run := range map[string]func(*testing.T){
 		"spot":               testTaint("aws-node-termination-handler/spot-itn", corev1.TaintEffectNoSchedule),
 		"impending":          testTaint("cloud.google.com/impending-node-termination", corev1.TaintEffectNoExecute),
@@ -45,27 +68,9 @@ func TestTriggers(t *testing.T) {
 		"taintmanager":       testTaintManager,
 		"preemption":         testPreemption(corev1.DefaultSchedulerName),
 		"preempted-and-back": testPreemptedAndBack,
-		"disable-eviction":   testDisableEviction,
-		"delete":             testDelete,
-		"delete-as-asked":    testDeleteAsAsked,
-		"force":              testForceDelete,
-		"namespace":          testNamespaceDeletion,
-		"powercut":           testPowerCut,
-		"rollout":            testRollout,
-		"scale-down":         testScaleDown,
-		"job-completion":     testJobCompletion,
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			run(t)
-		})
+		t.Run(name, run)
 	}
-}
-
-// holdDoomed gives the scene doomed to itself until the test ends.
-func (s *scene) holdDoomed() {
-	dooming.Lock()
-	s.t.Cleanup(dooming.Unlock)
 }
 
 // reserved is one Stepper in a pod that starts on a reserved node.
