@@ -47,7 +47,7 @@ var rules = map[string]struct {
 		not: func(_, imported string) bool { return ours(imported) && !imports.Below(imported, "pkg/archive") },
 	},
 	"what decides without looking around is pure": {
-		of: []string{"pkg/wish", "pkg/match", "pkg/inject", "pkg/termination", "pkg/plan"},
+		of: []string{"pkg/wish", "pkg/match", "pkg/inject", "pkg/termination", "pkg/plan", "pkg/budget"},
 		not: func(_, imported string) bool {
 			return imports.Below(imported, "k8s.io/client-go", "sigs.k8s.io/controller-runtime", "net/http", "os", "time/tzdata")
 		},
