@@ -5,6 +5,7 @@
 package apiserver_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ const spotTaint = "aws-node-termination-handler/spot-itn"
 func newNode(t *testing.T, taints ...corev1.Taint) *corev1.Node {
 	t.Helper()
 	node := create(t, &corev1.Node{ObjectMeta: metav1.ObjectMeta{GenerateName: "node-"}, Spec: corev1.NodeSpec{Taints: taints}})
-	t.Cleanup(func() { _ = admin.Delete(t.Context(), node) })
+	t.Cleanup(func() { _ = admin.Delete(context.Background(), node) })
 	return node
 }
 
