@@ -294,8 +294,9 @@ func (c *cluster) awaitNotice(t *testing.T, node, cause string) termination.Noti
 	t.Helper()
 	var notice termination.Notice
 	await(t, "a notice", func(ctx context.Context) (string, bool, error) {
-		n, ok := &corev1.Node{}, false
+		n := &corev1.Node{}
 		err := c.admin.Get(ctx, client.ObjectKey{Name: node}, n)
+		var ok bool
 		notice, ok = termination.Running(n, time.Now())
 		return n.Annotations[v1alpha1.AnnotationNotice], ok && notice.Cause == cause, err
 	})

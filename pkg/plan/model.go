@@ -117,11 +117,11 @@ func (m *model) ownTime(i int) float64 {
 	}
 }
 
-// onTime reports whether tasks under way make it together, on a node that is faster than measured by the factor.
-func (m *model) onTime(tasks []int, factor float64) bool {
+// onTime reports whether tasks under way make it together, on a node that is faster than measured by grace.
+func (m *model) onTime(tasks []int) bool {
 	m.run(tasks, nil, 1)
 	for _, i := range tasks {
-		at := m.ready[i] / (m.safety * factor)
+		at := m.ready[i] / (m.safety * grace)
 		if at > m.tasks[i].due || at > m.tasks[i].freeze/m.safety {
 			return false
 		}

@@ -169,20 +169,20 @@ func (m *model) keep(p *Plan) []int {
 	// The cheapest goes first, until those that are left make it.
 	slices.SortStableFunc(all, func(a, b int) int { return cmp.Compare(m.tasks[b].weight, m.tasks[a].weight) })
 	kept := all
-	for len(kept) > 0 && !m.onTime(kept, grace) {
+	for len(kept) > 0 && !m.onTime(kept) {
 		victim := len(kept) - 1
 		for v := len(kept) - 1; v >= 0; v-- {
-			if !m.onTime(kept[v:v+1], grace) {
+			if !m.onTime(kept[v : v+1]) {
 				victim = v
 				break
 			}
-			if m.onTime(without(kept, v), grace) {
+			if m.onTime(without(kept, v)) {
 				victim = v
 				break
 			}
 		}
 		why := GaveWay
-		if !m.onTime(kept[victim:victim+1], grace) {
+		if !m.onTime(kept[victim : victim+1]) {
 			why = NeverCould
 		}
 		m.run(kept, nil, 1)

@@ -46,7 +46,8 @@ func newScheme() (*runtime.Scheme, error) {
 }
 
 // cacheOptions keep in memory, and watch, only what is looked up often: all PodCheckpoints, the pods that were opted in, what namespaces say
-// about retention, what tells that nodes end or can't save pods, and three objects by name. The rest is read from the API server when it is needed; reading it from the cache by mistake is an error.
+// about retention, what tells that nodes end or can't save pods, and three objects by name. The rest is read from the API server when it is
+// needed; reading it from the cache by mistake is an error.
 func cacheOptions(o Options) cache.Options {
 	named := func(name string) cache.ByObject {
 		return cache.ByObject{

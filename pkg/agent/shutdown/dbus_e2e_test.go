@@ -102,7 +102,7 @@ func startLogind(t *testing.T, socket string, delay time.Duration) *logind {
 }
 
 // Inhibit is called over the bus.
-func (l *logind) Inhibit(what, who, why, mode string) (dbus.UnixFD, *dbus.Error) {
+func (l *logind) Inhibit(what, who, _, mode string) (dbus.UnixFD, *dbus.Error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return 0, dbus.MakeFailedError(err)

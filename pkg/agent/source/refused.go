@@ -27,7 +27,7 @@ func (e *refusedError) Error() string { return e.text }
 // refusal says by how much a pod misses what it would need.
 func refusal(s planner.Shortfall) *refusedError {
 	needs, has := round(s.Needs), round(s.Has)
-	text := ""
+	var text string
 	switch s.Why {
 	case planner.TooLong:
 		text = fmt.Sprintf("the pod would stand still for %s, and may for %s; nothing was frozen", needs, has)

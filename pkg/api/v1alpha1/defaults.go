@@ -21,7 +21,9 @@ const (
 	// DefaultOn is what a pod is saved for when AnnotationOn is not set.
 	DefaultOn = string(TriggerEviction) + "," + string(TriggerTermination) + "," + string(TriggerPreemption)
 
-	// DefaultValue is a pod's value when AnnotationValue is not set, MaxValue the highest.
+	// DefaultValue is a pod's value when AnnotationValue is not set.
 	DefaultValue = 100
-	MaxValue     = 1_000_000
+
+	// MaxValue is the highest value of AnnotationValue.
+	MaxValue = 1_000_000
 )

@@ -27,10 +27,10 @@ import (
 	"github.com/cryopod/cryopod/pkg/checkpoint/index"
 )
 
-// putOff is what admission answers while the pod is being saved, refused what the API server does where a budget is against it.
+// errPutOff is what admission answers while the pod is being saved, errRefused what the API server does where a budget is against it.
 var (
-	putOff  = apierrors.NewTooManyRequests("Eviction triggered evacuation: the pod is being saved", 0)
-	refused = &apierrors.StatusError{ErrStatus: metav1.Status{
+	errPutOff  = apierrors.NewTooManyRequests("Eviction triggered evacuation: the pod is being saved", 0)
+	errRefused = &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: 429, Reason: metav1.StatusReasonTooManyRequests, Message: "the budget has none left",
 		Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: policyv1.DisruptionBudgetCause}}},
 	}}
@@ -64,7 +64,7 @@ func TestReconcile(t *testing.T) {
 			want:    lifecyclev1alpha1.ResponderStatus{Name: "checkpoint.io/responder", StartTime: ptr.To(metav1.NewTime(start))},
 		},
 		"put off": {
-			objects: []client.Object{eviction(), pod()}, answer: putOff, after: 5 * time.Second,
+			objects: []client.Object{eviction(), pod()}, answer: errPutOff, after: 5 * time.Second,
 			want: responder(func(r *lifecyclev1alpha1.ResponderStatus) {
 				r.ExpectedCompletionTime, r.Message = expected, ptr.To("the pod is to be saved")
 			}),
@@ -77,7 +77,7 @@ func TestReconcile(t *testing.T) {
 			}),
 		},
 		"refused by a budget": {
-			objects: []client.Object{eviction(beat(0)), pod()}, answer: refused,
+			objects: []client.Object{eviction(beat(0)), pod()}, answer: errRefused,
 			want:  responder(ended("the budget has none left; the next responder goes on")),
 			tells: []string{"Warning EvictionHandedOver on cart: Not evicted by Cryopod: the budget has none left; the next responder goes on"},
 		},

@@ -180,7 +180,8 @@ func (s *starter) startMachines(ctx context.Context) error {
 	}
 	defer registry.Close()
 	s.cluster = &Cluster{name: s.options.Name, layout: s.layout, state: &state{
-		Nodes: s.options.Nodes, ContainerdVersion: s.options.ContainerdVersion, FeatureGates: s.options.FeatureGates, RuntimeConfig: s.options.RuntimeConfig, Set: *s.set,
+		Nodes: s.options.Nodes, ContainerdVersion: s.options.ContainerdVersion, Set: *s.set,
+		FeatureGates: s.options.FeatureGates, RuntimeConfig: s.options.RuntimeConfig,
 		APIHostAddress: api.Addr().String(), RegistryHostAddress: registry.Addr().String(),
 	}}
 	if err := writeSecrets(s.layout, s.options, s.cluster.state.APIHostAddress); err != nil {

@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// Margin is how long before the deadline a pod has to be durable by the plan, and Tick how often the plan is looked at when nothing
-	// happens: the agent's.
+	// Margin is how long before the deadline a pod has to be durable by the plan: the agent's.
 	Margin = time.Second
-	Tick   = 500 * time.Millisecond
+	// Tick is how often the plan is looked at when nothing happens: the agent's.
+	Tick = 500 * time.Millisecond
 	// Safety is the agent's.
 	Safety = 1.1
 	// expected is how much the first estimate of the rates counts, in bytes: the agent's.
