@@ -32,6 +32,8 @@ type Notice struct {
 	Deadline time.Time `json:"deadline"`
 	// Voluntary is whether the node stays until its pods have gone.
 	Voluntary bool `json:"voluntary,omitempty"`
+	// Drained is whether somebody else drains the node, once it can be done without.
+	Drained bool `json:"drained,omitempty"`
 }
 
 // Encode is the notice as the value of v1alpha1.AnnotationNotice.
@@ -103,5 +105,5 @@ func (l List) Stamp(node *corev1.Node, now time.Time) (value string, change bool
 }
 
 func same(a, b Notice) bool {
-	return a.Cause == b.Cause && a.Voluntary == b.Voluntary && a.Since.Equal(b.Since) && a.Deadline.Equal(b.Deadline)
+	return a.Cause == b.Cause && a.Voluntary == b.Voluntary && a.Drained == b.Drained && a.Since.Equal(b.Since) && a.Deadline.Equal(b.Deadline)
 }

@@ -16,11 +16,15 @@ import (
 // minNotice is the shortest notice within which anything could be saved.
 const minNotice = 5 * time.Second
 
-// voluntarySuffix marks a notice that PodDisruptionBudgets are respected under.
-const voluntarySuffix = ":voluntary"
+const (
+	// voluntarySuffix marks a notice that PodDisruptionBudgets are respected under.
+	voluntarySuffix = ":voluntary"
+	// drainedSuffix marks one of a node that somebody else drains.
+	drainedSuffix = ":drained"
+)
 
-// Parse is Defaults as the text changes them: elements separated by commas, KEY=NOTICE and KEY=NOTICE:voluntary to add a taint or to
-// replace one, -KEY to leave one out.
+// Parse is Defaults as the text changes them: elements separated by commas, KEY=NOTICE, KEY=NOTICE:voluntary and KEY=NOTICE:drained to
+// add a taint or to replace one, -KEY to leave one out.
 func Parse(text string) (List, error) {
 	l, seen := Defaults(), sets.New[string]()
 	for element := range strings.SplitSeq(text, ",") {
@@ -63,7 +67,8 @@ func (l *List) change(element string) (key string, err error) {
 func parseTaint(element string) (Taint, error) {
 	key, text, ok := strings.Cut(element, "=")
 	if !ok {
-		return Taint{}, fmt.Errorf("reading %q: want KEY=NOTICE, KEY=NOTICE%s or -KEY, such as example.com/going=60s", element, voluntarySuffix)
+		return Taint{}, fmt.Errorf("reading %q: want KEY=NOTICE, KEY=NOTICE%s, KEY=NOTICE%s or -KEY, such as example.com/going=60s",
+			element, voluntarySuffix, drainedSuffix)
 	}
 	if wrong := validation.IsQualifiedName(key); len(wrong) > 0 {
 		return Taint{}, fmt.Errorf("reading %q: %q is no taint's key: %s", element, key, strings.Join(wrong, "; "))
@@ -71,12 +76,16 @@ func parseTaint(element string) (Taint, error) {
 	if key == corev1.TaintNodeOutOfService {
 		return Taint{}, fmt.Errorf("reading %q: a node with that taint is gone already, nothing on it can be saved", element)
 	}
-	text, voluntary := strings.CutSuffix(text, voluntarySuffix)
+	text, drained := strings.CutSuffix(text, drainedSuffix)
+	voluntary := drained
+	if !drained {
+		text, voluntary = strings.CutSuffix(text, voluntarySuffix)
+	}
 	notice, err := time.ParseDuration(text)
 	if err != nil || notice < minNotice || notice > MaxNotice {
 		return Taint{}, fmt.Errorf("reading %q: %q is no duration from %s to %s, such as 60s", element, text, minNotice, MaxNotice)
 	}
-	return Taint{Key: key, Notice: notice, Voluntary: voluntary}, nil
+	return Taint{Key: key, Notice: notice, Voluntary: voluntary, Drained: drained}, nil
 }
 
 func (l List) keys() []string {

@@ -19,10 +19,11 @@ func TestParse(t *testing.T) {
 	}{
 		"nothing": {want: func(l termination.List) termination.List { return l }},
 		"adds": {
-			text: "example.com/going=60s, gone-soon=5s:voluntary,",
+			text: "example.com/going=60s, gone-soon=5s:voluntary, example.com/drain=10m:drained",
 			want: func(l termination.List) termination.List {
 				return append(l, termination.Taint{Key: "example.com/going", Notice: time.Minute},
-					termination.Taint{Key: "gone-soon", Notice: 5 * time.Second, Voluntary: true})
+					termination.Taint{Key: "gone-soon", Notice: 5 * time.Second, Voluntary: true},
+					termination.Taint{Key: "example.com/drain", Notice: 10 * time.Minute, Voluntary: true, Drained: true})
 			},
 		},
 		"replaces": {
@@ -48,7 +49,7 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"example.com/going":                      "want KEY=NOTICE, KEY=NOTICE:voluntary or -KEY",
+		"example.com/going":                      "want KEY=NOTICE, KEY=NOTICE:voluntary, KEY=NOTICE:drained or -KEY",
 		"example.com/going=":                     `"" is no duration from 5s to 1h0m0s`,
 		"example.com/going=1s":                   `"1s" is no duration`,
 		"example.com/going=2h":                   `"2h" is no duration`,

@@ -26,6 +26,9 @@ type Taint struct {
 	Notice time.Duration
 	// Voluntary is whether the node stays until its pods have gone, so that PodDisruptionBudgets are to be respected.
 	Voluntary bool
+	// Drained is whether its maker drains the node itself, once it can do without: Cryopod then keeps pods away from it, and saves its pods when
+	// they are evicted, not sooner. A drained end is a voluntary one.
+	Drained bool
 }
 
 // List are the taints that count. Nil is none; a key is in it at most once.
@@ -41,8 +44,8 @@ func Defaults() List {
 		{Key: "aws-node-termination-handler/asg-lifecycle-termination", Notice: aws, Voluntary: true},
 		{Key: "aws-node-termination-handler/rebalance-recommendation", Notice: aws, Voluntary: true},
 		{Key: "cloud.google.com/impending-node-termination", Notice: short},
-		{Key: "karpenter.sh/disrupted", Notice: drain, Voluntary: true},
-		{Key: "karpenter.sh/disruption", Notice: drain, Voluntary: true},
+		{Key: "karpenter.sh/disrupted", Notice: drain, Voluntary: true, Drained: true},
+		{Key: "karpenter.sh/disruption", Notice: drain, Voluntary: true, Drained: true},
 		{Key: "ToBeDeletedByClusterAutoscaler", Notice: drain, Voluntary: true},
 		{Key: "node.cloudprovider.kubernetes.io/shutdown", Notice: short},
 		{Key: "remediator.kubernetes.azure.com/unschedulable", Notice: short},
@@ -64,8 +67,8 @@ func (l List) Find(key string) (Taint, bool) {
 	return l[i], true
 }
 
-// Of is what the node's taints announce at that time, false when it is nothing. Of several, one that is not voluntary counts, and then the
-// one that ends first. A notice begins when the node's annotation says, else when the taint says, else now.
+// Of is what the node's taints announce at that time, false when it is nothing. Of several, one that is not voluntary counts, then one that is
+// not drained, and then the one that ends first. A notice begins when the node's annotation says, else when the taint says, else now.
 func (l List) Of(node *corev1.Node, now time.Time) (Notice, bool) {
 	var found []Notice
 	for i := range l {
@@ -93,14 +96,14 @@ func (t Taint) notice(node *corev1.Node, taint *corev1.Taint, now time.Time) Not
 	latest := now.Add(t.Notice)
 	known, err := Decode(node.Annotations[v1alpha1.AnnotationNotice])
 	// Nobody gets a longer notice by writing one. The clocks of replicas differ a little.
-	if err == nil && known.Cause == t.Key && known.Voluntary == t.Voluntary && known.Deadline.Before(latest.Add(clockSkew)) {
+	if err == nil && known.Cause == t.Key && known.Voluntary == t.Voluntary && known.Drained == t.Drained && known.Deadline.Before(latest.Add(clockSkew)) {
 		return known
 	}
 	since := now
 	if taint != nil && taint.TimeAdded != nil && taint.TimeAdded.Time.Before(now) {
 		since = taint.TimeAdded.Time
 	}
-	return Notice{Cause: t.Key, Since: since, Deadline: since.Add(t.Notice), Voluntary: t.Voluntary}
+	return Notice{Cause: t.Key, Since: since, Deadline: since.Add(t.Notice), Voluntary: t.Voluntary, Drained: t.Drained}
 }
 
 func moreUrgent(a, b Notice) int {
@@ -108,6 +111,10 @@ func moreUrgent(a, b Notice) int {
 	case a.Voluntary != b.Voluntary && a.Voluntary:
 		return 1
 	case a.Voluntary != b.Voluntary:
+		return -1
+	case a.Drained != b.Drained && a.Drained:
+		return 1
+	case a.Drained != b.Drained:
 		return -1
 	case !a.Deadline.Equal(b.Deadline):
 		return a.Deadline.Compare(b.Deadline)

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	spot      = "aws-node-termination-handler/spot-itn"
-	preempted = "cloud.google.com/impending-node-termination"
-	karpenter = "karpenter.sh/disrupted"
-	cordoned  = "node.kubernetes.io/unschedulable"
+	spot       = "aws-node-termination-handler/spot-itn"
+	preempted  = "cloud.google.com/impending-node-termination"
+	autoscaler = "ToBeDeletedByClusterAutoscaler"
+	cordoned   = "node.kubernetes.io/unschedulable"
 )
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -72,13 +72,13 @@ func TestOfAndStamp(t *testing.T) {
 		"a taint from the future":        {node: nodeWith(tainted(spot), since(-time.Minute)), want: notice(spot, 0, long, false)},
 		"a taint of last week":           {node: nodeWith(tainted(spot), since(7*24*time.Hour)), want: notice(spot, 7*24*time.Hour, long, false)},
 		"two, the shorter":               {node: nodeWith(tainted(spot, preempted)), want: notice(preempted, 0, short, false)},
-		"two, the one that is certain":   {node: nodeWith(tainted(karpenter, spot)), want: notice(spot, 0, long, false)},
-		"two of a kind":                  {node: nodeWith(tainted("karpenter.sh/disruption", karpenter)), want: notice(karpenter, 0, long, true)},
+		"two, the one that is certain":   {node: nodeWith(tainted(autoscaler, spot)), want: notice(spot, 0, long, false)},
+		"two of a kind":                  {node: nodeWith(tainted("aws-node-termination-handler/rebalance-recommendation", autoscaler)), want: notice(autoscaler, 0, long, true)},
 		"noticed before":                 {node: nodeWith(tainted(spot), annotated(notice(spot, time.Minute, long, false).Encode())), want: notice(spot, time.Minute, long, false), keep: true},
 		"noticed long ago":               {node: nodeWith(tainted(spot), annotated(notice(spot, time.Hour, long, false).Encode())), want: notice(spot, time.Hour, long, false), keep: true},
 		"noticed, then a shorter one":    {node: nodeWith(tainted(spot, preempted), annotated(notice(spot, time.Minute, long, false).Encode())), want: notice(preempted, 0, short, false)},
 		"noticed, then one that is late": {node: nodeWith(tainted(spot, preempted), annotated(notice(spot, 100*time.Second, long, false).Encode())), want: notice(spot, 100*time.Second, long, false), keep: true},
-		"noticed, of two the other left": {node: nodeWith(tainted(karpenter), annotated(notice(spot, time.Minute, long, false).Encode())), want: notice(karpenter, 0, long, true)},
+		"noticed, of two the other left": {node: nodeWith(tainted(autoscaler), annotated(notice(spot, time.Minute, long, false).Encode())), want: notice(autoscaler, 0, long, true)},
 		"noticed, the taint has gone":    {node: nodeWith(annotated(notice(spot, time.Minute, long, false).Encode()))},
 		"somebody wrote nonsense":        {node: nodeWith(tainted(spot), annotated("soon")), want: notice(spot, 0, long, false)},
 		"somebody wrote a longer notice": {node: nodeWith(tainted(spot), annotated(notice(spot, 0, 50*time.Minute, false).Encode())), want: notice(spot, 0, long, false)},

@@ -30,11 +30,11 @@ type Ending struct {
 	Only []types.UID
 }
 
-// Endings are those of the node at that time, the most urgent first: what its annotation announces, and what its agent does. Profile is
-// nil when it has none.
+// Endings are those of the node at that time, the most urgent first: what its annotation announces, and what its agent does. A node that
+// somebody else drains has none of the former. Profile is nil when it has none.
 func Endings(node *corev1.Node, profile *v1alpha1.NodeProfile, now time.Time) []Ending {
 	var found []Ending
-	if n, ok := termination.Running(node, now); ok {
+	if n, ok := termination.Running(node, now); ok && !n.Drained {
 		e := Ending{
 			Notice: n, Node: node.Name, Trigger: v1alpha1.TriggerTermination, Reason: v1alpha1.ReasonTermination, Removal: v1alpha1.RemovalDelete,
 			Lead: n.Margin(),

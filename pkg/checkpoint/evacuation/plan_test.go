@@ -244,6 +244,7 @@ func TestEndings(t *testing.T) {
 		"nothing":                           {},
 		"a taint":                           {annotation: notice(spot, time.Minute, false), want: []string{spot + " termination Termination Delete [] lead 4s"}},
 		"a voluntary one":                   {annotation: notice(karpenter, time.Minute, true), want: []string{karpenter + " termination Termination Evict [] lead 4s"}},
+		"one that somebody else drains":     {annotation: termination.Notice{Cause: karpenter, Since: start, Deadline: start.Add(time.Minute), Voluntary: true, Drained: true}.Encode()},
 		"a shutdown":                        {agent: agent(v1alpha1.NoticeShutdown, time.Minute), want: []string{"Shutdown termination Termination Delete [p] lead 0s"}},
 		"memory":                            {agent: agent(v1alpha1.NoticeMemoryPressure, time.Minute), want: []string{"MemoryPressure eviction Eviction Delete [p] lead 0s"}},
 		"a notice that is over":             {annotation: notice(spot, time.Second, false), agent: agent(v1alpha1.NoticeShutdown, time.Second)},
