@@ -70,9 +70,9 @@ func (m *Meter) Rate() float64 {
 	return m.bytes / m.took
 }
 
-// Left is how many bytes of a stage are left of a job that has had so much of it (Shares). Of one that should be over, a tenth of the time
+// Left is how many bytes of a stage are left of a job that has had so much of it (Shares). Of one that should be over, a fiftieth of the time
 // that it has taken so far is still to come: that it is not says that there is more than was thought, or that the rate is lower.
 func Left(bytes int64, rate float64, shares time.Duration) int64 {
 	had := int64(rate * max(shares.Seconds(), 0))
-	return max(bytes-had, had/9)
+	return max(bytes-had, had/50)
 }

@@ -63,6 +63,9 @@ func newModel(in Input) *model {
 		}
 		if !j.Deadline.IsZero() {
 			t.due = j.Deadline.Sub(in.Now).Seconds() - in.Margin.Seconds()
+			if j.Stage != Waiting {
+				t.due += in.Margin.Seconds() / 2 // What is all but done is not ended for a moment.
+			}
 		}
 		if j.MaxFreeze > 0 {
 			t.freeze = (j.MaxFreeze - j.Frozen).Seconds() * safety

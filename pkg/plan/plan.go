@@ -77,7 +77,7 @@ type Input struct {
 	// Room is how many bytes of memory may be under way at once: a dump leaves copies on the disk. Of a job that is pushed a quarter counts, for
 	// one of the four copies is left. 0: without bound.
 	Room int64
-	// Margin is how long before its deadline a job has to be durable.
+	// Margin is how long before its deadline a job has to be durable; half of that once it is under way.
 	Margin time.Duration
 }
 

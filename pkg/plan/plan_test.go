@@ -223,7 +223,7 @@ func TestMeterFixed(t *testing.T) {
 
 func TestLeft(t *testing.T) {
 	for _, tc := range []struct{ bytes, rate, seconds, want int64 }{
-		{100, 10, 0, 100}, {100, 10, 4, 60}, {100, 10, 9, 10}, {100, 10, 18, 20}, {100, 10, -1, 100},
+		{100, 10, 0, 100}, {100, 10, 4, 60}, {100, 10, 9, 10}, {100, 10, 20, 4}, {100, 10, -1, 100},
 	} {
 		if got := plan.Left(tc.bytes, float64(tc.rate), time.Duration(tc.seconds)*time.Second); got != tc.want {
 			t.Errorf("Left(%d, %d, %ds) = %d, want %d", tc.bytes, tc.rate, tc.seconds, got, tc.want)

@@ -125,7 +125,7 @@ func TestCancel(t *testing.T) {
 		if c.fence.Get("id-a") != fence.Frozen {
 			t.Errorf("a is %v", c.fence.Get("id-a"))
 		}
-		c.work(1500 * time.Millisecond)
+		c.work(1900 * time.Millisecond)
 		c.expect("a", v1alpha1.PhaseFailed, v1alpha1.ReasonNoTime, "there is no time to save it: it needs")
 		if c.fence.Get("id-a") != fence.Running || len(c.pushing) > 0 {
 			t.Errorf("a is %v, pushed are %v", c.fence.Get("id-a"), c.pushing)
