@@ -213,7 +213,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 		return r.refuse(ctx, pc, (&attempt{pc: pc, plan: plan}).explain(w.why))
 	}
 	// The attempt outlives this call; its context ends with cancel, and at the agent's end with Stop.
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	attempting, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	run := &running{uid: pc.UID, podUID: pod.UID, unfenced: !pc.Spec.Fence, cancel: cancel, done: make(chan struct{}), job: w.job}
 	if w.verdict != turn || !r.enter(key, run) {
 		cancel(nil)
@@ -225,9 +225,9 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	r.group.Go(func() {
 		defer close(run.done)
 		defer cancel(nil)
-		err := a.run(ctx)
+		err := a.run(attempting)
 		if err != nil && !errors.Is(err, errLost) {
-			a.giveUp(ctx, err)
+			a.giveUp(attempting, err)
 		}
 		r.leave(key, err)
 	})

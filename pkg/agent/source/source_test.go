@@ -214,6 +214,9 @@ func (n *node) live(fatal int) *agent {
 	api := interceptor.NewClient(n.api, interceptor.Funcs{
 		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, obj client.Object, opts ...client.SubResourceUpdateOption) error {
 			phase := obj.(*v1alpha1.PodCheckpoint).Status.Phase
+			if err := ctx.Err(); err != nil {
+				return err // as a real client does
+			}
 			if err := a.effect("write " + string(phase)); err != nil {
 				return err
 			}
