@@ -43,8 +43,8 @@ type Evacuation struct {
 	From string
 	// Mebibytes is the memory of each pod, in the order of their making.
 	Mebibytes []int
-	// Leave has the pods go. It is given them in the order of their making, and returns when it has done what there is to do before
-	// the deadline.
+	// Leave has the pods go. It is given them in the order of their making, and returns when it has done what there is to do, at the latest
+	// with its context, which ends with the node: what is still there by then is lost.
 	Leave func(context.Context, Departure) error
 }
 
@@ -53,8 +53,6 @@ type Departure struct {
 	Bed  *bed.Bed
 	Node string
 	Pods []*corev1.Pod
-	// Deadline is when the node ends.
-	Deadline time.Time
 }
 
 // Pod is what was seen of one pod.
@@ -101,8 +99,11 @@ func (e Evacuation) Run(ctx context.Context) (pods []Pod, err error) {
 	deadline := r.begun.Add(Notice)
 	leaving, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	err = e.Leave(leaving, Departure{Bed: e.Bed, Node: e.From, Pods: r.before, Deadline: deadline})
+	err = e.Leave(leaving, Departure{Bed: e.Bed, Node: e.From, Pods: r.before})
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return nil, err
+	}
+	if err := r.end(ctx, leaving); err != nil {
 		return nil, err
 	}
 	ctx, cancel = context.WithDeadline(ctx, deadline.Add(endTimeout))
@@ -159,6 +160,28 @@ func (r *run) cordonOthers(ctx context.Context, change func(context.Context, str
 		}
 	}
 	return nil
+}
+
+// end waits until the pods have left, and takes what is still there when leaving ends with the node, without a word to anybody.
+func (r *run) end(ctx, leaving context.Context) error {
+	for _, pod := range r.before {
+		left := bed.Until(leaving, func(ctx context.Context) error {
+			now := &corev1.Pod{}
+			err := r.Bed.Client.Get(ctx, client.ObjectKeyFromObject(pod), now)
+			if err == nil && now.DeletionTimestamp == nil {
+				return fmt.Errorf("pod %q has not left", pod.Name)
+			}
+			return client.IgnoreNotFound(err)
+		})
+		if left == nil {
+			continue
+		}
+		err := r.Bed.Client.Delete(ctx, pod, client.GracePeriodSeconds(0))
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("ending pod %q with its node: %w", pod.Name, err)
+		}
+	}
+	return ctx.Err()
 }
 
 // watch follows one pod until its replacement works.
