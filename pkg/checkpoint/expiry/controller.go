@@ -97,7 +97,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	var source *corev1.Pod
 	if UnderWay(pc) {
 		var err error
-		if source, err = r.source(ctx, pc); err != nil {
+		if source, err = index.Source(ctx, r.Client, r.Live, pc); err != nil {
 			return reconcile.Result{}, err
 		}
 	}
@@ -135,22 +135,6 @@ func (r *Reconciler) whileItWaits(ctx context.Context, pc *v1alpha1.PodCheckpoin
 	}
 	step.After = sooner(step.After, after)
 	return step, nil
-}
-
-// source is the pod that the PodCheckpoint saves, nil when it exists no more.
-func (r *Reconciler) source(ctx context.Context, pc *v1alpha1.PodCheckpoint) (*corev1.Pod, error) {
-	key := client.ObjectKey{Namespace: pc.Namespace, Name: pc.Spec.PodName}
-	for _, reader := range []client.Reader{r.Client, r.Live} {
-		pod := &corev1.Pod{}
-		err := reader.Get(ctx, key, pod)
-		switch {
-		case err == nil && pod.UID == pc.Spec.PodUID:
-			return pod, nil
-		case err != nil && !apierrors.IsNotFound(err):
-			return nil, fmt.Errorf("reading pod %q: %w", key.Name, err)
-		}
-	}
-	return nil, nil
 }
 
 // replaced tells whether another pod has the name of the one that the PodCheckpoint saves. One that had claimed it would have made it

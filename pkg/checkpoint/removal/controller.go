@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/checkpoint/index"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/termination"
 )
@@ -70,7 +70,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if !removes(pc) || !pc.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, nil
 	}
-	pod, err := r.source(ctx, pc)
+	pod, err := index.Source(ctx, r.Client, r.Live, pc)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -94,22 +94,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{RequeueAfter: frozenPause}, nil
 	}
 	return reconcile.Result{RequeueAfter: RefusedPause}, nil
-}
-
-// source is the pod that the PodCheckpoint saves, nil when it exists no more.
-func (r *Reconciler) source(ctx context.Context, pc *v1alpha1.PodCheckpoint) (*corev1.Pod, error) {
-	key := client.ObjectKey{Namespace: pc.Namespace, Name: pc.Spec.PodName}
-	for _, reader := range []client.Reader{r.Client, r.Live} {
-		pod := &corev1.Pod{}
-		err := reader.Get(ctx, key, pod)
-		switch {
-		case err == nil && pod.UID == pc.Spec.PodUID:
-			return pod, nil
-		case err != nil && !apierrors.IsNotFound(err):
-			return nil, fmt.Errorf("reading pod %q: %w", key.Name, err)
-		}
-	}
-	return nil, nil
 }
 
 // calledOff tells whether the pod was to go with its node, and the node is to stay after all.
