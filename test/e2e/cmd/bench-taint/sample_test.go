@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/utils/ptr"
 
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/test/e2e/evacuation"
 	"github.com/cryopod/cryopod/test/e2e/recorder"
 )
@@ -41,15 +42,15 @@ func TestSizes(t *testing.T) {
 }
 
 func TestCompile(t *testing.T) {
-	pod := func(mebibytes int, durable *time.Duration, lost int) evacuation.Pod {
-		return evacuation.Pod{Mebibytes: mebibytes, Value: 100, Durable: durable, Verdict: recorder.Verdict{Lost: make([]int64, lost)}}
+	pod := func(mebibytes int, durable *time.Duration, phase v1alpha1.Phase, lost int) evacuation.Pod {
+		return evacuation.Pod{Mebibytes: mebibytes, Value: 100, Durable: durable, Phase: phase, Verdict: recorder.Verdict{Lost: make([]int64, lost)}}
 	}
 	planned := &sample{runs: [][]evacuation.Pod{
-		{pod(64, ptr.To(3*time.Second), 0), pod(1024, ptr.To(9*time.Second), 0)},
+		{pod(64, ptr.To(3*time.Second), v1alpha1.PhaseRestored, 0), pod(1024, ptr.To(9*time.Second), v1alpha1.PhaseRestored, 0)},
 	}}
 	oneByOne := &sample{runs: [][]evacuation.Pod{
-		// One too late, and one never.
-		{pod(64, ptr.To(31*time.Second), 0), pod(1024, nil, 2)},
+		// One too late, and one never: what a cold start leaves out or does again does not count.
+		{pod(64, ptr.To(31*time.Second), v1alpha1.PhaseRestored, 2), pod(1024, nil, v1alpha1.PhaseFailed, 5)},
 	}}
 	type number struct{ ours, theirs float64 }
 	want := map[string]number{
