@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	spotTaint      = "aws-node-termination-handler/spot-itn"
-	karpenterTaint = "karpenter.sh/disrupted"
+	spotTaint       = "aws-node-termination-handler/spot-itn"
+	autoscalerTaint = "ToBeDeletedByClusterAutoscaler"
 )
 
 // TestEvacuation has nodes end while no webhook answers: everything is up to the leader, with the permissions that the manifests give it.
@@ -142,8 +142,8 @@ func (c *cluster) testCalledOff(t *testing.T) {
 }
 
 func (c *cluster) testVoluntary(t *testing.T) {
-	c.node(t, "karpenter")
-	pod := c.running(t, "budgeted", "karpenter")
+	c.node(t, "autoscaled")
+	pod := c.running(t, "budgeted", "autoscaled")
 	budget := &policyv1.PodDisruptionBudget{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "budget"},
 		Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "budgeted"}}},
@@ -158,11 +158,11 @@ func (c *cluster) testVoluntary(t *testing.T) {
 		}
 	}
 	allow(0)
-	c.taint(t, "karpenter", karpenterTaint)
-	if n := c.awaitNotice(t, "karpenter", karpenterTaint); !n.Voluntary {
+	c.taint(t, "autoscaled", autoscalerTaint)
+	if n := c.awaitNotice(t, "autoscaled", autoscalerTaint); !n.Voluntary {
 		t.Errorf("notice %+v, want a voluntary one", n)
 	}
-	c.awaitEvents(t, "TerminationNotice", "karpenter")
+	c.awaitEvents(t, "TerminationNotice", "autoscaled")
 	key := client.ObjectKey{Namespace: "default", Name: match.Name(pod, 1)}
 	if err := c.admin.Get(t.Context(), key, &v1alpha1.PodCheckpoint{}); err == nil {
 		t.Error("the pod is being saved although its budget keeps it")
