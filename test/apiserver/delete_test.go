@@ -186,6 +186,7 @@ func TestDeleteOfAPodOnItsWay(t *testing.T) {
 	if err := admin.Status().Update(t.Context(), ended); err != nil {
 		t.Fatal(err)
 	}
+	settle(t, ended)
 	before := calls[admission.PathDelete].Load()
 	if err := all(t.Context(), as(t, person).CoreV1().Pods(ns), nil); err != nil {
 		t.Error(err)

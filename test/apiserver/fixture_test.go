@@ -63,6 +63,17 @@ func create[T client.Object](t *testing.T, obj T, opts ...client.CreateOption) T
 	return obj
 }
 
+// settle waits until the API server's cache has seen obj as it is. Before that, the API server tries a change on the object that its
+// cache still has, finds that it has changed, and tries again: it asks the webhooks twice.
+func settle(t *testing.T, obj client.Object) {
+	t.Helper()
+	notOlder := &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: obj.GetResourceVersion()}}
+	seen := obj.DeepCopyObject().(client.Object)
+	if err := admin.Get(t.Context(), client.ObjectKeyFromObject(obj), seen, notOlder); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // runPod makes the pod and what its kubelet would write, on a node that can checkpoint.
 func runPod(t *testing.T, pod *corev1.Pod) *corev1.Pod {
 	t.Helper()
@@ -79,6 +90,7 @@ func runPod(t *testing.T, pod *corev1.Pod) *corev1.Pod {
 	if err := admin.Status().Update(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
+	settle(t, pod)
 	return pod
 }
 

@@ -30,6 +30,7 @@ func newNode(t *testing.T, taints ...corev1.Taint) *corev1.Node {
 // change updates the node as its changers do, and tells how often the webhook was called for it.
 func change(t *testing.T, node *corev1.Node, f func(*corev1.Node), opts ...client.PatchOption) (calledTimes int64) {
 	t.Helper()
+	settle(t, node)
 	before, from := calls[admission.PathNode].Load(), node.DeepCopy()
 	f(node)
 	if err := admin.Patch(t.Context(), node, client.MergeFrom(from), opts...); err != nil {
