@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,9 +52,15 @@ type Rotator struct {
 
 	serving atomic.Pointer[tls.Certificate]
 
-	// next is the certificate that is trusted and waits to be served, since when. Only Reconcile uses it, one at a time.
-	next      *tls.Certificate
-	nextSince time.Time
+	// waiting are the certificates that are trusted and wait to be served, the one that waits longest first. Only Reconcile uses it, one
+	// at a time.
+	waiting []waiting
+}
+
+// waiting is a certificate that the API server was told to trust, and since when.
+type waiting struct {
+	pair  *tls.Certificate
+	since time.Time
 }
 
 // Register adds the controller to the manager. Its cache needs to have the Secret and the configuration only.
@@ -108,30 +116,44 @@ func (r *Rotator) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	if trusted, err := r.trust(ctx, secret); err != nil || !trusted {
 		return reconcile.Result{}, err
 	}
-	if wait := r.serve(ctx, pair, now); wait > 0 {
+	if wait := r.serve(ctx, pair, secret.Data[KeyCA], now); wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	return reconcile.Result{RequeueAfter: renewal.Sub(now)}, nil
 }
 
-// serve puts the certificate, which the API server was told to trust, into use, or returns how long that has to wait.
-func (r *Rotator) serve(ctx context.Context, pair *tls.Certificate, now time.Time) time.Duration {
+// serve puts the certificate, which the API server was told to trust, into use, or returns how long that has to wait. One that waits is not
+// forgotten for a newer one: certificates that are renewed faster than one settles would else never be served. What is being served is given up
+// at once when nobody trusts it any more.
+func (r *Rotator) serve(ctx context.Context, pair *tls.Certificate, cas []byte, now time.Time) time.Duration {
 	before := r.serving.Load()
 	if same(before, pair) {
+		r.waiting = nil
 		return 0
 	}
-	if before != nil && now.Before(before.Leaf.NotAfter) {
-		if !same(r.next, pair) {
-			r.next, r.nextSince = pair, now
-		}
-		if wait := r.nextSince.Add(settle).Sub(now); wait > 0 {
-			return wait
+	if n := len(r.waiting); n == 0 || !same(r.waiting[n-1].pair, pair) {
+		r.waiting = append(r.waiting, waiting{pair: pair, since: now})
+	}
+	r.waiting = slices.DeleteFunc(r.waiting, func(w waiting) bool { return r.Policy.verify(w.pair, cas, now) != nil })
+	next := -1
+	if before == nil || r.Policy.verify(before, cas, now) != nil {
+		next = 0
+	}
+	for i, w := range r.waiting {
+		if !now.Before(w.since.Add(settle)) {
+			next = i
 		}
 	}
-	r.serving.Store(pair)
-	r.next = nil
-	log.FromContext(ctx).Info("Serving certificate changed", "expires", pair.Leaf.NotAfter.Format(time.RFC3339))
-	return 0
+	if next >= 0 && next < len(r.waiting) {
+		served := r.waiting[next].pair
+		r.serving.Store(served)
+		r.waiting = r.waiting[next+1:]
+		log.FromContext(ctx).Info("Serving certificate changed", "expires", served.Leaf.NotAfter.Format(time.RFC3339))
+	}
+	if len(r.waiting) == 0 {
+		return 0
+	}
+	return r.waiting[0].since.Add(settle).Sub(now)
 }
 
 func same(a, b *tls.Certificate) bool {
@@ -141,7 +163,7 @@ func same(a, b *tls.Certificate) bool {
 // renew writes a new certificate into the Secret, whose change brings it back here. A conflict means that another replica was
 // faster, whose certificate is as good.
 func (r *Rotator) renew(ctx context.Context, secret *corev1.Secret, now time.Time) error {
-	data, err := r.Policy.Issue(secret.Data, now)
+	data, err := r.Policy.Issue(r.inUse(secret.Data), now)
 	if err != nil {
 		return err
 	}
@@ -151,6 +173,25 @@ func (r *Rotator) renew(ctx context.Context, secret *corev1.Secret, now time.Tim
 		return fmt.Errorf("writing Secret %q: %w", r.Secret, err)
 	}
 	return nil
+}
+
+// inUse is the Secret's data with the CAs of the certificates that are being served and that wait for it: who empties the Secret must not
+// make them forgotten.
+func (r *Rotator) inUse(data map[string][]byte) map[string][]byte {
+	pairs := []*tls.Certificate{r.serving.Load()}
+	for _, w := range r.waiting {
+		pairs = append(pairs, w.pair)
+	}
+	var cas []*x509.Certificate
+	for _, pair := range pairs {
+		if pair == nil || len(pair.Certificate) < 2 {
+			continue
+		}
+		if ca, err := x509.ParseCertificate(pair.Certificate[len(pair.Certificate)-1]); err == nil {
+			cas = append(cas, ca)
+		}
+	}
+	return map[string][]byte{KeyCA: slices.Concat(encode(cas), data[KeyCA])}
 }
 
 // trust has the API server trust the Secret's CAs, and reports whether it does. A configuration that is not there calls nobody.

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"testing"
 	"time"
 
@@ -118,6 +120,60 @@ func TestRotation(t *testing.T) {
 	if served(t, r) == first {
 		t.Error("the new certificate is not served")
 	}
+}
+
+// trusted tells whether the API server, which was told the CAs, takes the certificate that the replica serves.
+func trusted(t *testing.T, c client.Client, r *selfsigned.Rotator) error {
+	t.Helper()
+	config := &admissionregistrationv1.MutatingWebhookConfiguration{}
+	if err := c.Get(context.Background(), client.ObjectKey{Name: "cryopod"}, config); err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(config.Webhooks[0].ClientConfig.CABundle)
+	_, err := served(t, r).Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: policy.Host})
+	return err
+}
+
+// TestRenewedByHand empties the Secret again and again, as people do who want a new certificate, faster and slower than one settles. What is
+// served must be trusted all the time, and must follow.
+func TestRenewedByHand(t *testing.T) {
+	for name, every := range map[string]time.Duration{"3 s": 3 * time.Second, "a minute": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			c, clk := server(t), clocktesting.NewFakePassiveClock(time.Now())
+			r := replica(c, clk)
+			run(t, r)
+			run(t, r)
+			seen := map[*tls.Certificate]bool{served(t, r): true}
+			for range 8 {
+				secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+				if err := c.Update(context.Background(), secret); err != nil {
+					t.Fatal(err)
+				}
+				for range 3 { // the new one is made, trusted, looked at again
+					run(t, r)
+					if err := trusted(t, c, r); err != nil {
+						t.Fatalf("the API server refuses what is served: %v", err)
+					}
+				}
+				clk.SetTime(clk.Now().Add(every))
+				run(t, r)
+				seen[served(t, r)] = true
+			}
+			if len(seen) < 3 {
+				t.Errorf("of 9 certificates %d were served", len(seen))
+			}
+			clk.SetTime(clk.Now().Add(10 * time.Second))
+			run(t, r)
+			if !bytes.HasPrefix(secretData(t, c)[selfsigned.KeyCertificate], pemOf(served(t, r))) {
+				t.Error("the last certificate is not served in the end")
+			}
+		})
+	}
+}
+
+func pemOf(pair *tls.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
 }
 
 // TestExpired is a replica that slept through its certificate's end: it must not wait with the new one.

@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	certutil "k8s.io/client-go/util/cert"
@@ -51,14 +52,20 @@ func (p Policy) Load(data map[string][]byte, now time.Time) (*tls.Certificate, t
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("%w: reading the key pair: %w", ErrUnusable, err)
 	}
-	roots := x509.NewCertPool()
-	for _, ca := range parseCAs(data[KeyCA]) {
-		roots.AddCert(ca)
-	}
-	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: p.Host, CurrentTime: now}); err != nil {
+	if err := p.verify(&pair, data[KeyCA], now); err != nil {
 		return nil, time.Time{}, fmt.Errorf("%w: %w", ErrUnusable, err)
 	}
 	return &pair, pair.Leaf.NotAfter.Add(-p.Lifetime / 3), nil
+}
+
+// verify tells why those who trust the CAs would not take the certificate.
+func (p Policy) verify(pair *tls.Certificate, cas []byte, now time.Time) error {
+	roots := x509.NewCertPool()
+	for _, ca := range parseCAs(cas) {
+		roots.AddCert(ca)
+	}
+	_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: p.Host, CurrentTime: now})
+	return err
 }
 
 // Issue makes a new CA and a certificate signed by it, and returns the Secret's new data. CAs of the old data that are still valid
@@ -76,7 +83,7 @@ func (p Policy) Issue(old map[string][]byte, now time.Time) (map[string][]byte, 
 	}
 	trusted := certificates[len(certificates)-1:]
 	for _, ca := range parseCAs(old[KeyCA]) {
-		if now.Before(ca.NotAfter) && len(trusted) < maxCAs {
+		if now.Before(ca.NotAfter) && len(trusted) < maxCAs && !slices.ContainsFunc(trusted, ca.Equal) {
 			trusted = append(trusted, ca)
 		}
 	}
