@@ -48,7 +48,8 @@ const (
 	LabelExclude = Group + "/exclude"
 )
 
-// What Cryopod writes on pods. The webhook removes any of these that a user wrote: they cannot be forged.
+// What Cryopod writes on pods. The webhook removes any of these that a user wrote, and the ValidatingAdmissionPolicy cryopod-pods lets
+// nobody else change the annotations later: they cannot be forged.
 const (
 	// LabelEnabled mirrors AnnotationEnabled, so that watches can select opted-in pods. Set by the webhook at CREATE.
 	LabelEnabled = Group + "/enabled"
@@ -68,6 +69,10 @@ const (
 	// AnnotationTemplateHash is match.TemplateHash of the pod as its owner made it, before any change of ours. Set by the
 	// webhook at CREATE; read when a PodCheckpoint is made and when one is claimed.
 	AnnotationTemplateHash = Group + "/template-hash"
+
+	// AnnotationCreator is the user that made the pod, as the API server authenticated it. Set by the webhook at CREATE; read by the
+	// agent when it saves the pod, and by the controllers: a claim belongs to a pod of the user that made it.
+	AnnotationCreator = Group + "/creator"
 
 	// AnnotationBaseImages is a JSON object, container name to the image that its owner wrote, of each container whose image
 	// was swapped. Set by the webhook with AnnotationRestoreFrom; read for the fall-back and for a second checkpoint.
@@ -131,3 +136,6 @@ const SchedulerName = "cryopod-scheduler"
 // RestoreMethodImage is the restore method in which the pod's image is swapped for its checkpoint image and the
 // container runtime restores on create.
 const RestoreMethodImage = "image"
+
+// VerbClaim is the verb on podcheckpoints that lets a user's pods start from checkpoints, beside Kubernetes' own workload controllers.
+const VerbClaim = "claim"

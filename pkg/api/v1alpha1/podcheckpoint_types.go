@@ -75,6 +75,12 @@ const (
 	// ConditionRestored is True once every container runs from its checkpoint, False with the reason when the pod fell back to
 	// a cold start.
 	ConditionRestored = "Restored"
+	// ConditionRemovalAsked is True once somebody has deleted the pod while it was being saved for one who was to come again: from then on
+	// the PodCheckpoint counts as if its spec.removal were Delete. Set by the webhook; read by the controllers.
+	ConditionRemovalAsked = "RemovalAsked"
+	// ConditionCalledOff is True once the pod is to stay after all. Set by the controllers; the agent then releases the checkpoint and
+	// lets the pod go on, however far it is, unless it is claimed.
+	ConditionCalledOff = "CalledOff"
 	// ConditionImagesRemoved is True once the images of a checkpoint that is over were deleted from the registry. Its reason is the
 	// rule of retention that they fell under.
 	ConditionImagesRemoved = "ImagesRemoved"
@@ -85,6 +91,8 @@ const (
 	// ReasonMaxFreeze: the pod would have stood still, or did stand still, for longer than MaxFreezeSeconds. The checkpoint is
 	// Released; another attempt would end the same.
 	ReasonMaxFreeze = "MaxFreeze"
+	// ReasonCalledOff: the pod was to stay after all. The checkpoint is Released.
+	ReasonCalledOff = "CalledOff"
 	// ReasonNoTime: the planner found that the checkpoint can't be durable by the deadline. It is Failed without a freeze.
 	ReasonNoTime = "NoTime"
 )
@@ -245,6 +253,10 @@ type Claim struct {
 	// PodUID is the replacement's UID; empty until the pod exists.
 	// +optional
 	PodUID types.UID `json:"podUID,omitempty"`
+	// User is who made the replacement; empty for a claim of an older version.
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	User string `json:"user,omitempty"`
 	// NodeName is where the replacement was bound to; empty until it is.
 	// +optional
 	NodeName string `json:"nodeName,omitempty"`
@@ -280,6 +292,11 @@ type PodCheckpointStatus struct {
 	// Owner is the controller whose next fitting pod takes the checkpoint over.
 	// +optional
 	Owner *Owner `json:"owner,omitempty"`
+
+	// Creator is the user that made the checkpointed pod: only a pod of the same user is a replacement. Empty where nobody noted it.
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Creator string `json:"creator,omitempty"`
 
 	// TemplateHash is the checkpointed pod's template hash: only a pod with the same one is a replacement.
 	// +optional
