@@ -33,14 +33,19 @@ const (
 // TestEvacuation has nodes end while no webhook answers: everything is up to the leader, with the permissions that the manifests give it.
 // The test is the agent of all nodes.
 func TestEvacuation(t *testing.T) {
+	t.Parallel()
 	c := start(t)
 	leader := c.run(t, "--on-cordon")
 	leader.awaitReady(t)
-	t.Run("a spot instance is reclaimed", c.testSpot)
-	t.Run("the taint goes again", c.testCalledOff)
-	t.Run("an autoscaler drains, and a budget is respected", c.testVoluntary)
-	t.Run("a cordon", c.testCordon)
-	t.Run("what its agent sees", c.testAgentsNotice)
+	t.Run("nodes end", func(t *testing.T) {
+		inParallel(t, map[string]func(*testing.T){
+			"a spot instance is reclaimed":                    c.testSpot,
+			"the taint goes again":                            c.testCalledOff,
+			"an autoscaler drains, and a budget is respected": c.testVoluntary,
+			"a cordon":            c.testCordon,
+			"what its agent sees": c.testAgentsNotice,
+		})
+	})
 	t.Run("the leader goes in the middle of it", func(t *testing.T) { c.testNextLeader(t, leader) })
 }
 

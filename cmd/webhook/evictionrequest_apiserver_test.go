@@ -11,6 +11,7 @@ import (
 
 // TestEvictionRequestsNotServed has a replica respond to what the API server does not have: it says so, and all else goes on.
 func TestEvictionRequestsNotServed(t *testing.T) {
+	t.Parallel()
 	c := start(t)
 	r := c.run(t, "--leader-elect=false", "--eviction-requests")
 	r.awaitReady(t)

@@ -7,6 +7,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -34,12 +36,28 @@ import (
 // runMain, in the environment, makes this test binary be the command itself.
 const runMain = "CRYOPOD_TEST_RUN_WEBHOOK"
 
+// parallel is how many tests run at a time, unless -parallel says otherwise. They wait more than they work.
+const parallel = "16"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(runMain) != "" {
 		main()
 		return
 	}
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
+}
+
+// inParallel runs tests beside each other that share a cluster, and returns when all of them have ended if it is the last thing in a test.
+func inParallel(t *testing.T, tests map[string]func(*testing.T)) {
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
 }
 
 // cluster is a real API server with all manifests applied, and nothing that carries them out.
@@ -120,7 +138,7 @@ func (b *logBuffer) String() string {
 func (c *cluster) run(t *testing.T, args ...string) *replica {
 	t.Helper()
 	r := &replica{port: freePort(t), probe: freePort(t), ended: make(chan error, 1)}
-	args = append(args, "--metrics-address=0", "--log-format=text", "--log-level=debug",
+	args = append(args, "--metrics-address=0", "--shutdown-delay=0s", "--log-format=text", "--log-level=debug",
 		fmt.Sprintf("--webhook-port=%d", r.port), fmt.Sprintf("--probe-address=127.0.0.1:%d", r.probe))
 	r.command = exec.Command(os.Args[0], args...)
 	r.command.Env = append(os.Environ(), runMain+"=1", "KUBECONFIG="+c.webhookConfig)
@@ -187,14 +205,24 @@ func await(t *testing.T, want string, poll func(context.Context) (got string, ok
 	}
 }
 
+// firstPort is below those that the kernel gives away by itself: to what asks for any, and to every connection.
+const firstPort = 20_000
+
+// ports counts those that were tried.
+var ports atomic.Int32
+
+// freePort is one that nobody listens on, and that no other call gets.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := firstPort + int(ports.Add(1))
+		if l, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("there is no free port")
+	return 0
 }
 
 func (c *cluster) create(t *testing.T, o client.Object) {

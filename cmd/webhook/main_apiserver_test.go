@@ -34,17 +34,22 @@ const mute = " (it could not rebuild the process on this node; often a file was 
 
 // TestWebhook runs two replicas with the permissions that the manifests give them.
 func TestWebhook(t *testing.T) {
+	t.Parallel()
 	c := start(t)
 	a, b := c.run(t), c.run(t)
 	a.awaitReady(t)
 	b.awaitReady(t)
 
-	t.Run("both serve the certificate that the API server trusts", func(t *testing.T) { c.testCertificate(t, a, b) })
-	t.Run("a claim is bound, and the restore noted", c.testRestored)
-	t.Run("a failed restore becomes a cold start", c.testFallBack)
-	t.Run("a pod that is gone ends its checkpoint", c.testSourceGone)
-	t.Run("a pod that went with its node is lost", c.testLost)
-	t.Run("a checkpoint that no pod comes for expires", c.testSurplus)
+	t.Run("they work", func(t *testing.T) {
+		inParallel(t, map[string]func(*testing.T){
+			"both serve the certificate that the API server trusts": func(t *testing.T) { c.testCertificate(t, a, b) },
+			"a claim is bound, and the restore noted":               c.testRestored,
+			"a failed restore becomes a cold start":                 c.testFallBack,
+			"a pod that is gone ends its checkpoint":                c.testSourceGone,
+			"a pod that went with its node is lost":                 c.testLost,
+			"a checkpoint that no pod comes for expires":            c.testSurplus,
+		})
+	})
 	t.Run("the leader steps down when it ends", func(t *testing.T) {
 		holder := c.holder(t)
 		began := time.Now()
@@ -66,6 +71,7 @@ func TestWebhook(t *testing.T) {
 
 // TestTwoLeaders runs the controllers twice at a time, as when a leader does not know yet that it leads no more.
 func TestTwoLeaders(t *testing.T) {
+	t.Parallel()
 	c := start(t)
 	c.run(t, "--leader-elect=false").awaitReady(t)
 	c.run(t, "--leader-elect=false").awaitReady(t)

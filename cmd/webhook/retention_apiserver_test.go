@@ -187,6 +187,7 @@ const restored = v1alpha1.PhaseRestored
 
 // TestRetention runs the command with the permissions of the manifests beside a registry.
 func TestRetention(t *testing.T) {
+	t.Parallel()
 	k := startKept(t)
 	t.Run("rollouts and overrides", k.testRollouts)
 	t.Run("bytes", k.testBytes)

@@ -36,8 +36,9 @@ import (
 const name = "cryopod-webhook"
 
 const (
-	// shutdown is how long held evictions get to be answered. The Deployment's terminationGracePeriodSeconds is longer.
-	shutdown = 30 * time.Second
+	// shutdown is how long everything gets to end once no request is left. The Deployment's terminationGracePeriodSeconds is longer than the
+	// time for that and for the requests (Options.ShutdownDelay, maxHold) together.
+	shutdown = 15 * time.Second
 
 	// clientQPS and clientBurst bound requests to the API server: a drain of a full node makes a few for each pod within seconds.
 	clientQPS   = 50
@@ -52,11 +53,12 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("finding the cluster: %w", err)
 	}
-	mgr, err := NewManager(ctx, config, o)
+	drain := &drainer{delay: o.ShutdownDelay, clock: clock.RealClock{}}
+	mgr, err := newManager(ctx, config, o, drain)
 	if err != nil {
 		return err
 	}
-	if err := mgr.Start(ctx); err != nil {
+	if err := mgr.Start(drain.after(ctx)); err != nil {
 		return fmt.Errorf("running the manager: %w", err)
 	}
 	return nil
@@ -73,8 +75,8 @@ func logger(o Options) logr.Logger {
 	return logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, handlerOptions))
 }
 
-// NewManager makes the manager with everything that it runs.
-func NewManager(ctx context.Context, config *rest.Config, o Options) (manager.Manager, error) {
+// newManager makes the manager with everything that it runs.
+func newManager(ctx context.Context, config *rest.Config, o Options, drain *drainer) (manager.Manager, error) {
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = clientQPS, clientBurst
 	scheme, err := newScheme()
@@ -90,7 +92,7 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (manager.Ma
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
 		Cache:                         cacheOptions(o),
-		WebhookServer:                 webhook.NewServer(serverOptions(o, rotator)),
+		WebhookServer:                 drainedServer{webhook.NewServer(serverOptions(o, rotator)), drain},
 		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddress},
 		HealthProbeBindAddress:        o.ProbeAddress,
 		LeaderElection:                o.LeaderElect,
@@ -113,7 +115,7 @@ func NewManager(ctx context.Context, config *rest.Config, o Options) (manager.Ma
 	if err := checkpoint.Register(ctx, mgr, mgr.GetEventRecorder(name), o.Checkpoint); err != nil {
 		return nil, err
 	}
-	return mgr, addProbes(mgr)
+	return mgr, addProbes(mgr, drain)
 }
 
 // serverOptions let the rotator bring the certificate, or have the server watch the files.
@@ -175,10 +177,11 @@ func askEvictions(config *rest.Config) (bool, error) {
 	return evictionrequest.Served(mapper)
 }
 
-func addProbes(mgr manager.Manager) error {
+func addProbes(mgr manager.Manager, drain *drainer) error {
 	return errors.Join(
 		mgr.AddHealthzCheck("ping", healthz.Ping),
 		mgr.AddReadyzCheck("webhook", mgr.GetWebhookServer().StartedChecker()),
 		mgr.AddReadyzCheck("cache", cacheSynced(mgr.GetCache())),
+		mgr.AddReadyzCheck("staying", drain.Ready),
 	)
 }

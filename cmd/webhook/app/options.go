@@ -30,6 +30,10 @@ const (
 const (
 	// maxHold leaves the API server's 30 s for a webhook enough for the answer.
 	maxHold = 25 * time.Second
+	// defaultShutdownDelay is ample for an EndpointSlice to change and every node to follow; maxShutdownDelay leaves time for the rest of the
+	// Deployment's terminationGracePeriodSeconds.
+	defaultShutdownDelay = 5 * time.Second
+	maxShutdownDelay     = 15 * time.Second
 	// minUnbound is the API server's own --request-timeout.
 	minUnbound = time.Minute
 	// minCertLifetime leaves a renewal several hours.
@@ -46,6 +50,8 @@ type Options struct {
 	WebhookPort int
 	// MetricsAddress and ProbeAddress are host:port, of plain HTTP.
 	MetricsAddress, ProbeAddress string
+	// ShutdownDelay is how long this program goes on answering when it is told to end.
+	ShutdownDelay time.Duration
 	// LeaderElect is whether replicas elect the one that runs the controllers.
 	LeaderElect bool
 
@@ -102,6 +108,8 @@ func (o *Options) addServing(flags *pflag.FlagSet, namespace string) {
 	flags.IntVar(&o.WebhookPort, "webhook-port", 9443, "TCP port of the webhooks")
 	flags.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "where /metrics is served, in plain HTTP; 0 for nowhere")
 	flags.StringVar(&o.ProbeAddress, "probe-address", ":8081", "where /healthz and /readyz are served, in plain HTTP; 0 for nowhere")
+	flags.DurationVar(&o.ShutdownDelay, "shutdown-delay", defaultShutdownDelay,
+		"how long this program, once it is told to end, goes on answering those that have not learnt yet to ask another replica")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", true,
 		"elect one replica to run the controllers; admission runs on all of them anyway")
 	flags.StringVar((*string)(&o.CertMode), "cert-mode", string(CertRotate),
@@ -163,6 +171,9 @@ func (o *Options) Validate() error {
 		if _, _, err := net.SplitHostPort(f.value); f.value != "0" && err != nil {
 			wrong(f.flag, "%q is no address, want HOST:PORT, :PORT, or 0 for none", f.value)
 		}
+	}
+	if d := o.ShutdownDelay; d < 0 || d > maxShutdownDelay {
+		wrong("shutdown-delay", "%s is not between 0 and %s; after 60s the kubelet kills", d, maxShutdownDelay)
 	}
 	o.validateCertificate(wrong)
 	o.validateBehaviour(wrong)

@@ -28,7 +28,7 @@ func environment(values map[string]string) func(string) (string, bool) {
 func defaults(change ...func(*app.Options)) app.Options {
 	o := app.Options{
 		Namespace: "cryopod-system", Service: "cryopod-webhook", WebhookPort: 9443,
-		MetricsAddress: ":8080", ProbeAddress: ":8081", LeaderElect: true,
+		MetricsAddress: ":8080", ProbeAddress: ":8081", LeaderElect: true, ShutdownDelay: 5 * time.Second,
 		CertMode: app.CertRotate, CertDir: "/etc/cryopod/tls", CertSecret: "cryopod-webhook-tls", Configuration: "cryopod",
 		CertLifetime: 90 * 24 * time.Hour, SchedulerLease: "cryopod-scheduler",
 		Admission: admission.Options{
@@ -76,7 +76,7 @@ func TestParse(t *testing.T) {
 		},
 		"bounds": {
 			args: "--hold=25s --preemption-hold=1s --evicting-users=me,you:* --max-holds=1 --pickup-timeout=1s --max-attempts=1 " +
-				"--unbound-after=61s --ready-for=1s --retention-age=1s --webhook-port=1 --metrics-address=0 --cert-lifetime=24h --log-level=debug --log-format=text",
+				"--unbound-after=61s --ready-for=1s --retention-age=1s --webhook-port=1 --shutdown-delay=0s --metrics-address=0 --cert-lifetime=24h --log-level=debug --log-format=text",
 			want: defaults(func(o *app.Options) {
 				o.Admission = admission.Options{
 					Hold: 25 * time.Second, PreemptionHold: time.Second, MaxHolds: 1, PickupTimeout: time.Second, MaxAttempts: 1,
@@ -84,7 +84,7 @@ func TestParse(t *testing.T) {
 				}
 				o.Checkpoint = checkpoint.Options{UnboundAfter: 61 * time.Second, ReadyFor: time.Second, Retention: keptByDefault}
 				o.Checkpoint.Retention.Policy.Age = time.Second
-				o.WebhookPort, o.MetricsAddress, o.CertLifetime = 1, "0", 24*time.Hour
+				o.WebhookPort, o.MetricsAddress, o.CertLifetime, o.ShutdownDelay = 1, "0", 24*time.Hour, 0
 				o.LogLevel, o.LogFormat = "debug", "text"
 			}),
 		},
@@ -120,6 +120,7 @@ func TestParseRefuses(t *testing.T) {
 		"--cert-secret=":                     {"--cert-secret: must not be empty"},
 		"--webhook-configuration=":           {"--webhook-configuration: must not be empty"},
 		"--cert-lifetime=1h":                 {"--cert-lifetime: 1h0m0s is too short"},
+		"--shutdown-delay=16s":               {"--shutdown-delay: 16s is not between 0 and 15s"},
 		"--webhook-port=0":                   {"--webhook-port: 0 is no TCP port"},
 		"--webhook-port=65536":               {"--webhook-port: 65536 is no TCP port"},
 		"--metrics-address=nowhere":          {`--metrics-address: "nowhere" is no address`},
