@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -42,6 +43,8 @@ type Drain struct {
 	Timeout time.Duration
 	// DisableEviction has kubectl delete the pods rather than evict them.
 	DisableEviction bool
+	// Verbosity is that of kubectl's own log, which comes with the output: from 6 on it has a line for each answer.
+	Verbosity int
 	// Output gets kubectl's lines as they come; nil for none.
 	Output io.Writer
 }
@@ -64,6 +67,9 @@ func (d Drain) args() []string {
 	}
 	if d.DisableEviction {
 		args = append(args, "--disable-eviction")
+	}
+	if d.Verbosity > 0 {
+		args = append(args, "-v="+strconv.Itoa(d.Verbosity))
 	}
 	return args
 }
