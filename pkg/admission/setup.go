@@ -60,7 +60,7 @@ func SetupWithManager(ctx context.Context, mgr manager.Manager, o Options) error
 	server := mgr.GetWebhookServer()
 	server.Register(PathPod, &admission.Webhook{Handler: NewPodCreate(d, o, uuid.NewString)})
 	keeper := NewKeeper(d, o)
-	server.Register(PathEviction, &admission.Webhook{Handler: NewEviction(keeper)})
+	server.Register(PathEviction, &admission.Webhook{Handler: answered{NewEviction(keeper)}})
 	server.Register(PathDelete, &admission.Webhook{Handler: NewDelete(keeper)})
 	return nil
 }

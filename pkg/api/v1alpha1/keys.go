@@ -54,6 +54,10 @@ const (
 	// LabelEnabled mirrors AnnotationEnabled, so that watches can select opted-in pods. Set by the webhook at CREATE.
 	LabelEnabled = Group + "/enabled"
 
+	// AnnotationAnswered, on an Eviction, says that a replica of the webhook has answered about it. Set by the webhook; read by the API
+	// server, which asks another replica where it lacks; it lives as long as the request.
+	AnnotationAnswered = Group + "/answered"
+
 	// AnnotationRestoreFrom names the PodCheckpoint that a pod starts from. Set by the webhook when it claims one;
 	// read by the controllers, the scheduler and the agent; never changed after admission.
 	AnnotationRestoreFrom = Group + "/restore-from"
