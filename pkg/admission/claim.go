@@ -15,12 +15,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
-	"github.com/cryopod/cryopod/pkg/inject"
 	"github.com/cryopod/cryopod/pkg/match"
 )
 
@@ -38,11 +36,12 @@ const (
 // Which checkpoints there are comes from the cache, and an owner without any costs no call. A checkpoint is made a second and
 // more before it is Ready and its pod goes, so that the cache has it when the replacement comes; should it not, the
 // replacement starts cold. Everything else about it may be newer than the cache, so each is read anew.
-func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod, request types.UID) (*v1alpha1.PodCheckpoint, string, error) {
+func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod, made creation) (*v1alpha1.PodCheckpoint, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
-	h.notePassedOver(ctx, pod)
-	candidates, err := h.candidates(ctx, pod, request)
+	who := claimant{pod: pod, user: made.user.Username}
+	h.notePassedOver(ctx, who)
+	candidates, err := h.candidates(ctx, who, made.request)
 	if err != nil {
 		return nil, "", err
 	}
@@ -54,47 +53,55 @@ func (h *PodCreate) claim(ctx context.Context, pod *corev1.Pod, request types.UI
 	} else if over {
 		return nil, "", nil
 	}
-	id, wait := h.newID(), patience{}
+	owner, wait := match.OwnerOf(pod), patience{}
+	switch may, err := h.entitled(ctx, owner, made.user, pod.Namespace); {
+	case err != nil:
+		return nil, "", err
+	case !may:
+		h.noteNotEntitled(who, owner, candidates)
+		return nil, "", nil
+	}
+	who.id = h.newID()
 	var failed error
 	for i := range candidates {
 		if ctx.Err() != nil {
 			return nil, "", errors.Join(failed, fmt.Errorf("trying %d checkpoints: %w", len(candidates), ctx.Err()))
 		}
-		pc, err := h.claimCandidate(ctx, pod, &candidates[i], id, &wait)
+		pc, err := h.claimCandidate(ctx, who, &candidates[i], &wait)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
 		if pc != nil {
-			return pc, id, nil
+			return pc, who.id, nil
 		}
 	}
 	return nil, "", failed
 }
 
 // claimCandidate tries one checkpoint, and tells people when it is claimed.
-func (h *PodCreate) claimCandidate(ctx context.Context, pod *corev1.Pod, candidate *v1alpha1.PodCheckpoint, id string, wait *patience) (
+func (h *PodCreate) claimCandidate(ctx context.Context, who claimant, candidate *v1alpha1.PodCheckpoint, wait *patience) (
 	*v1alpha1.PodCheckpoint, error,
 ) {
 	key := client.ObjectKeyFromObject(candidate)
 	if !candidate.Spec.Fence {
-		pc, err := h.claimStandby(ctx, pod, key, id, wait)
+		pc, err := h.claimStandby(ctx, who, key, wait)
 		if pc != nil {
-			standbyClaimed(h.Events, pod, pc, h.Clock.Now())
+			standbyClaimed(h.Events, who.pod, pc, h.Clock.Now())
 		}
 		return pc, err
 	}
-	pc, err := h.claimOne(ctx, pod, key, id)
+	pc, err := h.claimOne(ctx, who, key)
 	if pc != nil {
-		checkpointClaimed(h.Events, pod, pc)
+		checkpointClaimed(h.Events, who.pod, pc)
 	}
 	return pc, err
 }
 
 // candidates are the checkpoints to try, in that order: first those that the cache has as Ready, then those that may be by now, and last
 // those whose pods went on after them and may be lost since.
-func (h *PodCreate) candidates(ctx context.Context, pod *corev1.Pod, request types.UID) ([]v1alpha1.PodCheckpoint, error) {
-	owner := match.OwnerOf(pod)
+func (h *PodCreate) candidates(ctx context.Context, who claimant, request string) ([]v1alpha1.PodCheckpoint, error) {
+	pod, owner := who.pod, match.OwnerOf(who.pod)
 	if owner == nil {
 		return nil, nil
 	}
@@ -105,7 +112,7 @@ func (h *PodCreate) candidates(ctx context.Context, pod *corev1.Pod, request typ
 		return nil, fmt.Errorf("listing the PodCheckpoints of %s %q: %w", owner.Kind, owner.Name, err)
 	}
 	open := slices.DeleteFunc(list.Items, func(pc v1alpha1.PodCheckpoint) bool {
-		return !mayFit(pod, pc) || !pc.Spec.Fence && !h.mayBeLost(ctx, &pc)
+		return !mayFit(pod, pc) || !match.SameCreator(&pc, who.user) || !pc.Spec.Fence && !h.mayBeLost(ctx, &pc)
 	})
 	shuffle(open, request)
 	slices.SortStableFunc(open, func(a, b v1alpha1.PodCheckpoint) int { return rank(&a) - rank(&b) })
@@ -130,7 +137,7 @@ func mayFit(pod *corev1.Pod, pc v1alpha1.PodCheckpoint) bool {
 }
 
 // shuffle puts the checkpoints into an order that depends on the request's UID only.
-func shuffle(pcs []v1alpha1.PodCheckpoint, request types.UID) {
+func shuffle(pcs []v1alpha1.PodCheckpoint, request string) {
 	slices.SortFunc(pcs, func(a, b v1alpha1.PodCheckpoint) int { return cmp.Compare(a.Name, b.Name) })
 	seed := fnv.New64a()
 	_, _ = seed.Write([]byte(request))
@@ -152,7 +159,7 @@ func rank(pc *v1alpha1.PodCheckpoint) int {
 }
 
 // claimOne tries one checkpoint, twice when another writer comes between. Nil when it is not for this pod.
-func (h *PodCreate) claimOne(ctx context.Context, pod *corev1.Pod, key client.ObjectKey, id string) (
+func (h *PodCreate) claimOne(ctx context.Context, who claimant, key client.ObjectKey) (
 	*v1alpha1.PodCheckpoint, error,
 ) {
 	for range 2 {
@@ -160,14 +167,14 @@ func (h *PodCreate) claimOne(ctx context.Context, pod *corev1.Pod, key client.Ob
 		if err := h.Live.Get(ctx, key, &pc); err != nil {
 			return nil, client.IgnoreNotFound(err)
 		}
-		if fits, _ := match.Replaces(pod, &pc); !fits || !inject.Restorable(pod, &pc) {
+		if fits, _ := match.Replaces(who.pod, &pc); !fits || !h.takes(who, &pc) {
 			return nil, nil
 		}
 		gone, err := h.sourceGone(ctx, &pc)
 		if err != nil || !gone {
 			return nil, err
 		}
-		h.enterClaim(pod, &pc, id)
+		h.enterClaim(who, &pc)
 		err = h.Writer.Status().Update(ctx, &pc)
 		if err == nil {
 			return &pc, nil
@@ -179,10 +186,10 @@ func (h *PodCreate) claimOne(ctx context.Context, pod *corev1.Pod, key client.Ob
 	return nil, nil
 }
 
-func (h *PodCreate) enterClaim(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint, id string) {
+func (h *PodCreate) enterClaim(who claimant, pc *v1alpha1.PodCheckpoint) {
 	now := h.Clock.Now()
 	pc.Status.Enter(v1alpha1.PhaseClaimed, "The pod's replacement has claimed the checkpoint; waiting for it to run", now)
-	pc.Status.Claim = &v1alpha1.Claim{ID: id, PodName: pod.Name, Time: metav1.NewMicroTime(now)}
+	pc.Status.Claim = &v1alpha1.Claim{ID: who.id, PodName: who.pod.Name, User: who.user, Time: metav1.NewMicroTime(now)}
 }
 
 // sourceGone tells whether the checkpointed pod is gone or on its way: only then may another process go on from its state.
@@ -199,8 +206,9 @@ func (h *PodCreate) sourceGone(ctx context.Context, pc *v1alpha1.PodCheckpoint) 
 }
 
 // ownClaim is the claim that the pod carries if an earlier call of the same request made it: the API server calls again when
-// another webhook has changed the pod. A claim that a user wrote names no checkpoint that is claimed just now and not yet bound.
-func (h *PodCreate) ownClaim(ctx context.Context, pod *corev1.Pod) (*v1alpha1.PodCheckpoint, string, error) {
+// another webhook has changed the pod. A claim that a user wrote names no checkpoint that is claimed just now and not yet bound, or one that
+// another user claimed: whoever may read pods could copy the ID from one that was made a moment ago.
+func (h *PodCreate) ownClaim(ctx context.Context, pod *corev1.Pod, user string) (*v1alpha1.PodCheckpoint, string, error) {
 	name, id := pod.Annotations[v1alpha1.AnnotationRestoreFrom], pod.Annotations[v1alpha1.AnnotationClaim]
 	if name == "" || id == "" {
 		return nil, "", nil
@@ -211,7 +219,7 @@ func (h *PodCreate) ownClaim(ctx context.Context, pod *corev1.Pod) (*v1alpha1.Po
 	}
 	claim, owner := pc.Status.Claim, match.OwnerOf(pod)
 	ours := pc.Status.Phase == v1alpha1.PhaseClaimed && claim != nil && claim.ID == id && claim.PodUID == "" &&
-		claim.PodName == pod.Name && h.Clock.Since(claim.Time.Time) < claimFresh &&
+		claim.PodName == pod.Name && claim.User == user && h.Clock.Since(claim.Time.Time) < claimFresh &&
 		owner != nil && pc.Status.Owner != nil && *owner == *pc.Status.Owner
 	if !ours {
 		return nil, "", nil

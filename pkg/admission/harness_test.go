@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,13 +30,18 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
+// replicaSets is the user of Kubernetes' controller of ReplicaSets.
+const replicaSets = "system:serviceaccount:kube-system:replicaset-controller"
+
 // world is the handlers with an API server that is a fake, a clock that the test's bubble drives, and what they did.
 type world struct {
 	t       *testing.T
 	api     client.WithWatch
 	deps    admission.Dependencies
 	options admission.Options
-	events  *recorder
+	// user makes the pods.
+	user   string
+	events *recorder
 	// before is called before each call of the API; an error ends the call with it.
 	before func(verb string, obj client.Object) error
 	// deleted is called with the options of each deletion, unless it is nil.
@@ -52,7 +58,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			t.Fatal(err)
 		}
 	}
-	w := &world{t: t, events: &recorder{}, before: func(string, client.Object) error { return nil }}
+	w := &world{t: t, user: replicaSets, events: &recorder{}, before: func(string, client.Object) error { return nil }}
 	w.api = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
 		WithStatusSubresource(&v1alpha1.PodCheckpoint{}).Build()
 	live := interceptor.NewClient(w.api, interceptor.Funcs{
@@ -161,7 +167,7 @@ func (w *world) createBy(request types.UID, pod *corev1.Pod, dryRun bool) ctrlad
 
 func (w *world) createWith(h *admission.PodCreate, request types.UID, pod *corev1.Pod, dryRun bool) ctrladmission.Response {
 	return h.Handle(w.t.Context(), ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
-		UID: request, Namespace: "ns", DryRun: &dryRun, Object: raw(w.t, pod),
+		UID: request, Namespace: "ns", DryRun: &dryRun, Object: raw(w.t, pod), UserInfo: authenticationv1.UserInfo{Username: w.user},
 	}})
 }
 
@@ -268,7 +274,9 @@ func deletions(t *testing.T) (n float64) {
 }
 
 func request(obj runtime.RawExtension) ctrladmission.Request {
-	return ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Namespace: "ns", Object: obj}}
+	return ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		Namespace: "ns", Object: obj, UserInfo: authenticationv1.UserInfo{Username: replicaSets},
+	}}
 }
 
 func annotate(key, value string) func(*corev1.Pod) {

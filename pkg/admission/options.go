@@ -48,6 +48,9 @@ type Options struct {
 	Responder bool
 	// Taints are those that announce a node's end; nil is termination.Defaults.
 	Taints termination.List
+	// Images is where the agents push: registry/path. A checkpoint whose images are elsewhere than below that, in the repository of its
+	// namespace, is not claimed. Empty: they may be anywhere.
+	Images string
 	// SchedulerReady tells whether Cryopod's scheduler runs. Nil means that it does not.
 	SchedulerReady func(context.Context) bool
 }
@@ -102,6 +105,8 @@ type Dependencies struct {
 	Writer Writer
 	// Events gets the events.
 	Events Recorder
+	// Access tells who may claim checkpoints, beside Kubernetes' own controllers; nil: nobody.
+	Access Access
 	// Clock tells the time.
 	Clock clock.Clock
 	// Changes tells when a PodCheckpoint has changed.

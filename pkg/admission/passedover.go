@@ -4,6 +4,7 @@ package admission
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 
@@ -48,8 +49,8 @@ func (p *passings) first(key passing) bool {
 
 // notePassedOver tells, on each checkpoint that waits for a pod of this kind and that this pod may not start from, which rule decided so:
 // once for each checkpoint and controller.
-func (h *PodCreate) notePassedOver(ctx context.Context, pod *corev1.Pod) {
-	owner := match.OwnerOf(pod)
+func (h *PodCreate) notePassedOver(ctx context.Context, who claimant) {
+	pod, owner := who.pod, match.OwnerOf(who.pod)
 	if owner == nil {
 		return
 	}
@@ -60,7 +61,7 @@ func (h *PodCreate) notePassedOver(ctx context.Context, pod *corev1.Pod) {
 	}
 	for i := range list.Items {
 		pc := &list.Items[i]
-		rule, over := passesOver(pod, owner, pc)
+		rule, over := passesOver(who, owner, pc)
 		if over && h.passings.first(passing{checkpoint: client.ObjectKeyFromObject(pc), controller: owner.UID}) {
 			checkpointPassedOver(h.Events, owner, pc.DeepCopy(), rule)
 		}
@@ -68,16 +69,19 @@ func (h *PodCreate) notePassedOver(ctx context.Context, pod *corev1.Pod) {
 }
 
 // passesOver tells whether people could expect the pod to start from the checkpoint, which it may not, and the rule that decided.
-func passesOver(pod *corev1.Pod, owner *v1alpha1.Owner, pc *v1alpha1.PodCheckpoint) (rule string, over bool) {
+func passesOver(who claimant, owner *v1alpha1.Owner, pc *v1alpha1.PodCheckpoint) (rule string, over bool) {
 	saved := pc.Status.Owner
 	if saved == nil || pc.Status.Phase != v1alpha1.PhaseReady || !pc.Spec.Fence && !match.SourceLost(pc) {
 		return "", false
 	}
 	same := owner.UID == saved.UID && owner.Slot == saved.Slot
-	if !same && !sameDeployment(pod, owner, saved) {
+	if !same && !sameDeployment(who.pod, owner, saved) {
 		return "", false
 	}
-	fits, rule := match.Replaces(pod, pc)
+	fits, rule := match.Replaces(who.pod, pc)
+	if fits && !match.SameCreator(pc, who.user) {
+		return fmt.Sprintf("its pod was made by %q, the new one by %q", pc.Status.Creator, who.user), true
+	}
 	return rule, !fits
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -48,7 +47,9 @@ func (h *PodCreate) Handle(ctx context.Context, req admission.Request) admission
 		pod.Namespace = req.Namespace
 		sent.Namespace = req.Namespace
 	}
-	out, outcome, warnings := h.mutate(ctx, &pod, req.UID, req.DryRun != nil && *req.DryRun)
+	out, outcome, warnings := h.mutate(ctx, &pod, creation{
+		user: req.UserInfo, request: string(req.UID), dryRun: req.DryRun != nil && *req.DryRun,
+	})
 	patches, err := podPatch(sent, out)
 	if err != nil {
 		logf.FromContext(ctx).Error(err, "Letting a pod through without its changes")
@@ -63,7 +64,7 @@ func (h *PodCreate) Handle(ctx context.Context, req admission.Request) admission
 	return resp.WithWarnings(warnings...)
 }
 
-func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, request types.UID, dryRun bool) (
+func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, made creation) (
 	out *corev1.Pod, outcome metrics.PodOutcome, warnings []string,
 ) {
 	log := logf.FromContext(ctx)
@@ -77,7 +78,7 @@ func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, request types.U
 	warnings = append(wish.Warnings(pod), scheduleWarnings(pod)...)
 	outcome = metrics.PodPrepared
 
-	pc, id, err := h.ownClaim(ctx, pod)
+	pc, id, err := h.ownClaim(ctx, pod, made.user.Username)
 	if err != nil {
 		log.Error(err, "Taking a claim for forged")
 	}
@@ -86,14 +87,16 @@ func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, request types.U
 		out = inject.Restore(out, pc, id)
 		outcome = metrics.PodRestoring
 	}
-	out = inject.OptIn(out, inject.Options{TemplateHash: match.TemplateHash(out), Scheduler: h.opts.SchedulerReady(ctx), Taints: h.opts.Taints})
+	out = inject.OptIn(out, inject.Options{
+		TemplateHash: match.TemplateHash(out), Creator: made.user.Username, Scheduler: h.opts.SchedulerReady(ctx), Taints: h.opts.Taints,
+	})
 	if h.opts.Responder && wish.Triggered(pod, v1alpha1.TriggerEviction) {
 		out = inject.Respond(out)
 	}
-	if pc != nil || dryRun {
+	if pc != nil || made.dryRun {
 		return out, outcome, warnings
 	}
-	if pc, id, err = h.claim(ctx, out, request); err != nil {
+	if pc, id, err = h.claim(ctx, out, made); err != nil {
 		log.Error(err, "Starting a pod cold, its checkpoint could not be claimed")
 	}
 	if pc != nil {

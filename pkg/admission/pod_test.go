@@ -231,7 +231,7 @@ func TestPodReinvocation(t *testing.T) {
 func TestPodForged(t *testing.T) {
 	claimed := func(change func(*v1alpha1.PodCheckpoint)) *v1alpha1.PodCheckpoint {
 		pc := readyFrom("web-a", now, phaseTo(v1alpha1.PhaseClaimed, ""))
-		pc.Status.Claim = &v1alpha1.Claim{ID: "id-7", Time: metav1.NowMicro()}
+		pc.Status.Claim = &v1alpha1.Claim{ID: "id-7", User: replicaSets, Time: metav1.NowMicro()}
 		change(pc)
 		return pc
 	}
@@ -252,6 +252,7 @@ func TestPodForged(t *testing.T) {
 			pc.Status.Claim.Time = metav1.NewMicroTime(time.Now().Add(-time.Minute))
 		}),
 		"restored":         claimed(phaseTo(v1alpha1.PhaseRestored, "")),
+		"of another user":  claimed(func(pc *v1alpha1.PodCheckpoint) { pc.Status.Claim.User = "system:kube-controller-manager" }),
 		"of another owner": claimed(func(pc *v1alpha1.PodCheckpoint) { pc.Status.Owner.UID = "o2" }),
 	}
 	for name, pc := range tests {

@@ -55,7 +55,7 @@ func SetupWithManager(ctx context.Context, mgr manager.Manager, o Options) error
 	}
 	d := Dependencies{
 		Live: mgr.GetAPIReader(), Cached: mgr.GetClient(), Writer: mgr.GetClient(),
-		Events: mgr.GetEventRecorder(recorderName), Clock: clock.RealClock{}, Changes: changes,
+		Events: mgr.GetEventRecorder(recorderName), Access: Reviews{Writer: mgr.GetClient()}, Clock: clock.RealClock{}, Changes: changes,
 	}
 	server := mgr.GetWebhookServer()
 	server.Register(PathPod, &admission.Webhook{Handler: NewPodCreate(d, o, uuid.NewString)})

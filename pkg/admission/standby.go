@@ -15,7 +15,6 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
-	"github.com/cryopod/cryopod/pkg/inject"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/wish"
 )
@@ -46,13 +45,13 @@ func (h *PodCreate) mayBeLost(ctx context.Context, pc *v1alpha1.PodCheckpoint) b
 type patience struct{ until time.Time }
 
 // claimStandby tries one checkpoint without a fence. Nil when it is not for this pod, or nobody can tell in time.
-func (h *PodCreate) claimStandby(ctx context.Context, pod *corev1.Pod, key client.ObjectKey, id string, p *patience) (
+func (h *PodCreate) claimStandby(ctx context.Context, who claimant, key client.ObjectKey, p *patience) (
 	*v1alpha1.PodCheckpoint, error,
 ) {
 	changed, stop := h.Changes.Watch(key)
 	defer stop()
 	for {
-		pc, open, err := h.tryStandby(ctx, pod, key, id)
+		pc, open, err := h.tryStandby(ctx, who, key)
 		if err != nil || pc != nil || !open {
 			return pc, err
 		}
@@ -77,14 +76,14 @@ func (h *PodCreate) claimStandby(ctx context.Context, pod *corev1.Pod, key clien
 }
 
 // tryStandby claims the checkpoint if it is certain that its source runs nowhere. It tells whether that is still open.
-func (h *PodCreate) tryStandby(ctx context.Context, pod *corev1.Pod, key client.ObjectKey, id string) (
+func (h *PodCreate) tryStandby(ctx context.Context, who claimant, key client.ObjectKey) (
 	claimed *v1alpha1.PodCheckpoint, open bool, err error,
 ) {
 	pc := &v1alpha1.PodCheckpoint{}
 	if err := h.Live.Get(ctx, key, pc); err != nil {
 		return nil, false, client.IgnoreNotFound(err)
 	}
-	if fits, _ := match.Fits(pod, pc); !fits || !inject.Restorable(pod, pc) {
+	if fits, _ := match.Fits(who.pod, pc); !fits || !h.takes(who, pc) {
 		return nil, false, nil
 	}
 	if !match.SourceLost(pc) {
@@ -98,7 +97,7 @@ func (h *PodCreate) tryStandby(ctx context.Context, pod *corev1.Pod, key client.
 			Message: fmt.Sprintf("Pod %q is lost: %s", pc.Spec.PodName, why), LastTransitionTime: now,
 		})
 	}
-	h.enterClaim(pod, pc, id)
+	h.enterClaim(who, pc)
 	err = h.Writer.Status().Update(ctx, pc)
 	switch {
 	case err == nil:

@@ -15,6 +15,8 @@ import (
 type Options struct {
 	// TemplateHash is match.TemplateHash of the pod.
 	TemplateHash string
+	// Creator is the user that makes the pod; empty where that is not known.
+	Creator string
 	// Scheduler is whether Cryopod's scheduler runs. Without it the pod keeps its scheduler: it must not wait for one that is
 	// not there.
 	Scheduler bool
@@ -27,13 +29,16 @@ func Enabled(pod *corev1.Pod) bool {
 	return pod.Annotations[v1alpha1.AnnotationEnabled] == "true"
 }
 
-// OptIn prepares an opted-in pod for being checkpointed: the label and the template hash that others look for, the scheduler,
+// OptIn prepares an opted-in pod for being checkpointed: the label, the template hash and the creator that others look for, the scheduler,
 // time to be saved before a termination taint takes effect, and, unless AnnotationInject is "false", an environment and a seccomp
 // profile that keep its processes to what CRIU can save. What the owner wrote stays: each thing is set only where nothing is.
 func OptIn(pod *corev1.Pod, o Options) *corev1.Pod {
 	out := pod.DeepCopy()
 	setLabel(out, v1alpha1.LabelEnabled, "true")
 	setAnnotation(out, v1alpha1.AnnotationTemplateHash, o.TemplateHash)
+	if o.Creator != "" {
+		setAnnotation(out, v1alpha1.AnnotationCreator, o.Creator)
+	}
 	if s := out.Spec.SchedulerName; o.Scheduler && out.Spec.NodeName == "" && (s == "" || s == corev1.DefaultSchedulerName) {
 		out.Spec.SchedulerName = v1alpha1.SchedulerName
 	}
@@ -51,7 +56,7 @@ func Strip(pod *corev1.Pod) *corev1.Pod {
 	out := pod.DeepCopy()
 	for _, key := range []string{
 		v1alpha1.AnnotationRestoreFrom, v1alpha1.AnnotationClaim, v1alpha1.AnnotationTemplateHash,
-		v1alpha1.AnnotationBaseImages, v1alpha1.AnnotationFellBack,
+		v1alpha1.AnnotationBaseImages, v1alpha1.AnnotationFellBack, v1alpha1.AnnotationCreator,
 	} {
 		delete(out.Annotations, key)
 	}

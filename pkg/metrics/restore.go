@@ -18,7 +18,7 @@ var (
 // ClaimOutcome says what became of a claim.
 type ClaimOutcome string
 
-// The outcomes of claims. Won and Lost are counted at admission, the others by the controller.
+// The outcomes of claims. Won, Lost, Mismatched and Denied are counted at admission, the others by the controller.
 const (
 	// ClaimWon: the checkpoint went to the pod that asked.
 	ClaimWon ClaimOutcome = "won"
@@ -26,6 +26,8 @@ const (
 	ClaimLost ClaimOutcome = "lost"
 	// ClaimMismatched: the owner has a checkpoint, but not one for this pod (slot, template or phase).
 	ClaimMismatched ClaimOutcome = "mismatched"
+	// ClaimDenied: there is a checkpoint, but the user that makes the pod may not claim any.
+	ClaimDenied ClaimOutcome = "denied"
 	// ClaimBound: the pod exists.
 	ClaimBound ClaimOutcome = "bound"
 	// ClaimReturned: no pod came; the checkpoint may be claimed again.

@@ -18,6 +18,7 @@ import (
 	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregv1 "k8s.io/api/admissionregistration/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -218,7 +219,10 @@ func TestPodClaimOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Namespace: ns, Object: runtime.RawExtension{Raw: text}}}
+	req := ctrladmission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		Namespace: ns, Object: runtime.RawExtension{Raw: text},
+		UserInfo: authenticationv1.UserInfo{Username: "system:serviceaccount:kube-system:replicaset-controller"},
+	}}
 	var wg sync.WaitGroup
 	claims := make(chan string, 20)
 	for i := range cap(claims) {

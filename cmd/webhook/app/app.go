@@ -151,6 +151,7 @@ func addAdmission(ctx context.Context, mgr manager.Manager, o Options) error {
 	}
 	key := client.ObjectKey{Namespace: o.Namespace, Name: o.SchedulerLease}
 	o.Admission.SchedulerReady = admission.NewSchedulerLease(mgr.GetClient(), clock.RealClock{}, key).Ready
+	o.Admission.Images = o.Checkpoint.Retention.Registry
 	admission.SetupNodes(mgr, o.Admission.Taints)
 	return admission.SetupWithManager(ctx, mgr, o.Admission)
 }

@@ -126,7 +126,7 @@ func (a *attempt) patience() *stillError {
 
 // describe writes down whose checkpoint this is and what it needs.
 func (a *attempt) describe(s *v1alpha1.PodCheckpointStatus) {
-	s.Owner = match.OwnerOf(a.pod)
+	s.Owner, s.Creator = match.OwnerOf(a.pod), a.pod.Annotations[v1alpha1.AnnotationCreator]
 	s.TemplateHash = a.pod.Annotations[v1alpha1.AnnotationTemplateHash]
 	if s.TemplateHash == "" {
 		s.TemplateHash = match.TemplateHash(a.pod)

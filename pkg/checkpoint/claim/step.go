@@ -53,11 +53,7 @@ func Next(pc *v1alpha1.PodCheckpoint, carrier *corev1.Pod, now time.Time, unboun
 
 // Carries tells whether the pod was admitted with the PodCheckpoint's claim and, once the claim is bound, is the very pod.
 func Carries(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) bool {
-	claim := pc.Status.Claim
-	return claim != nil && pod.Namespace == pc.Namespace &&
-		pod.Annotations[v1alpha1.AnnotationRestoreFrom] == pc.Name &&
-		pod.Annotations[v1alpha1.AnnotationClaim] == claim.ID &&
-		(claim.PodUID == "" || claim.PodUID == pod.UID)
+	return pod.Namespace == pc.Namespace && pod.Annotations[v1alpha1.AnnotationRestoreFrom] == pc.Name && match.Holds(pod, pc.Status.Claim)
 }
 
 func bind(pc *v1alpha1.PodCheckpoint, carrier *corev1.Pod) Step {

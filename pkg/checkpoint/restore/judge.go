@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
 )
 
@@ -148,11 +149,8 @@ func relate(pod *corev1.Pod, pc *v1alpha1.PodCheckpoint) relation {
 	if pc == nil {
 		return missing
 	}
-	claim := pc.Status.Claim
-	mine := claim != nil && claim.ID != "" && claim.ID == pod.Annotations[v1alpha1.AnnotationClaim] &&
-		(claim.PodUID == "" || claim.PodUID == pod.UID)
 	switch {
-	case !mine:
+	case !match.Holds(pod, pc.Status.Claim):
 		return foreign
 	case pc.Status.Phase == v1alpha1.PhaseClaimed:
 		return restoring
