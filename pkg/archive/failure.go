@@ -4,10 +4,10 @@ package archive
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"regexp"
 	"strings"
-	"unicode"
 )
 
 const (
@@ -25,8 +25,8 @@ var criuError = regexp.MustCompile(`^(?:\(\d+\.\d+\)\s*)?(?:\d+:\s*)?Error \([^)
 var consequences = []string{"Dumping FAILED", "Restoring FAILED", "Unlock network failed", "rlimit: Can't setup RLIMIT_NOFILE for self"}
 
 // Failure returns the line of a CRIU log (dump.log, restore.log) that tells why CRIU gave up: the message of the first error that
-// is not a mere consequence, as one printable line of at most 300 bytes. It returns "" where there is none, and never fails:
-// a log that can't be read tells nothing.
+// is not a mere consequence, as Presentable has it. It returns "" where there is none, and never fails: a log that can't be read tells
+// nothing.
 func Failure(log io.Reader) string {
 	var consequence string
 	lines := bufio.NewReaderSize(io.LimitReader(log, maxLogBytes), 64<<10)
@@ -35,8 +35,7 @@ func Failure(log io.Reader) string {
 		if err != nil {
 			return consequence
 		}
-		if match := criuError.FindSubmatch(line); match != nil {
-			message := printable(string(match[1]))
+		if message := failureIn(line); message != "" {
 			if !isConsequence(message) {
 				return message
 			}
@@ -50,6 +49,18 @@ func Failure(log io.Reader) string {
 	}
 }
 
+// failureIn is the message of an error line; empty for any other line.
+func failureIn(line []byte) string {
+	if !bytes.Contains(line, []byte("Error (")) {
+		return ""
+	}
+	match := criuError.FindSubmatch(line[:min(len(line), maxMessage)])
+	if match == nil {
+		return ""
+	}
+	return Presentable(string(match[1]))
+}
+
 func isConsequence(message string) bool {
 	for _, c := range consequences {
 		if strings.HasPrefix(message, c) {
@@ -57,19 +68,4 @@ func isConsequence(message string) bool {
 		}
 	}
 	return false
-}
-
-func printable(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.TrimRight(strings.TrimSpace(s), ".")
-	if len(s) > maxFailure {
-		s = strings.ToValidUTF8(s[:maxFailure], "")
-	}
-	return s
 }

@@ -7,28 +7,26 @@ package archive
 
 import (
 	"archive/tar"
-	"bufio"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
-// Why an archive is refused. Each comes wrapped with the quoted name of the entry at fault.
+// Why an archive is refused. Each comes wrapped with the place of the entry at fault.
 var (
 	// ErrType means that an entry is neither a regular file nor a directory.
 	ErrType = errors.New("not a regular file or directory")
-	// ErrName means that an entry's name is absolute, climbs, is empty, is a layer's whiteout or holds unprintable characters.
+	// ErrName means that an entry's name is absolute, climbs, is empty, is a layer's whiteout or holds other characters than printable ASCII.
 	ErrName = errors.New("unsafe name")
 	// ErrSparse means that an entry is a sparse file, which may be much larger than the archive.
 	ErrSparse = errors.New("sparse file")
-	// ErrConflict means that two entries have one name, or that one is below another that is a file.
+	// ErrConflict means that two entries have one name, whatever their case, or that one is below another that is a file.
 	ErrConflict = errors.New("conflicts with an earlier entry")
 	// ErrTooLarge means that the archive, or a metadata file in it, has more bytes than allowed.
 	ErrTooLarge = errors.New("too many bytes")
@@ -42,13 +40,15 @@ var (
 	ErrMalformed = errors.New("malformed")
 	// ErrIncomplete means that the archive ended properly but is not a container's checkpoint.
 	ErrIncomplete = errors.New("not a container checkpoint")
+	// ErrForeign means that the archive is of another container than it should be.
+	ErrForeign = errors.New("of another container")
 )
 
 // Limits bound what a Reader accepts. In each, zero means the field of DefaultLimits.
 type Limits struct {
-	// Bytes is the size of the whole archive.
+	// Bytes is the size of the whole archive, and of what its rootfs-diff.tar unpacks to.
 	Bytes int64
-	// Entries is the number of files and directories.
+	// Entries is the number of files and directories; the changed files of the container count apart, ten times as many.
 	Entries int
 	// Depth is the number of elements of a name.
 	Depth int
@@ -92,13 +92,11 @@ type Entry struct {
 // Reader reads the entries of an archive in order, and stops for good at the first that it refuses. It holds a small buffer and a
 // few bytes for each entry in memory, whatever the archive's size. A Reader is not safe for concurrent use.
 type Reader struct {
-	raw     *meter
-	tar     *tar.Reader
-	limits  Limits
-	seed    maphash.Seed
-	seen    map[uint64]kind
-	entries int
-	err     error
+	tape   *tape
+	limits Limits
+	seed   maphash.Seed
+	seen   map[uint64]kind
+	err    error
 }
 
 type kind uint8
@@ -113,10 +111,8 @@ const (
 // NewReader returns a Reader of the uncompressed tar archive r.
 func NewReader(r io.Reader, l Limits) *Reader {
 	l = l.withDefaults()
-	raw := &meter{r: bufio.NewReaderSize(r, 1<<20), left: l.Bytes}
 	return &Reader{
-		raw:    raw,
-		tar:    tar.NewReader(raw),
+		tape:   newTape(r, l.Bytes, l.Entries),
 		limits: l,
 		seed:   maphash.MakeSeed(),
 		seen:   make(map[uint64]kind),
@@ -136,58 +132,36 @@ func (r *Reader) Next() (Entry, error) {
 
 // Read reads the file that Next returned last; io.EOF at its end.
 func (r *Reader) Read(p []byte) (int, error) {
-	n, err := r.tar.Read(p)
+	n, err := r.tape.tar.Read(p)
 	if err != nil && err != io.EOF {
-		err = r.failure(err)
+		err = r.tape.failure(err)
 	}
 	return n, err
 }
 
 func (r *Reader) next() (Entry, error) {
 	for {
-		h, err := r.tar.Next()
-		if err == io.EOF && !r.raw.ended {
-			return Entry{}, io.EOF
+		h, err := r.tape.next()
+		switch {
+		case errors.Is(err, ErrTooMany):
+			return Entry{}, r.refuse("", err)
+		case err != nil:
+			return Entry{}, err
 		}
-		if err != nil {
-			return Entry{}, r.failure(err)
-		}
-		if r.entries++; r.entries > r.limits.Entries {
-			return Entry{}, refuse(h.Name, ErrTooMany)
-		}
-		if h.Typeflag == tar.TypeDir && path.Clean(h.Name) == "." && h.Name != "" {
+		if h.Typeflag == tar.TypeDir && (h.Name == "./" || h.Name == ".") {
 			continue // the archive's root itself
 		}
 		e, err := r.check(h)
 		if err != nil {
-			return Entry{}, refuse(h.Name, err)
+			return Entry{}, r.refuse(h.Name, err)
 		}
 		return e, nil
 	}
 }
 
-// failure explains an error of the tar reader or of what lies below it.
-func (r *Reader) failure(err error) error {
-	switch {
-	case errors.Is(err, ErrTooLarge):
-		return fmt.Errorf("reading archive of more than %d bytes: %w", r.limits.Bytes, ErrTooLarge)
-	case r.raw.err != nil:
-		return fmt.Errorf("reading archive: %w", r.raw.err)
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		return fmt.Errorf("reading archive: %w: it ends early", ErrMalformed)
-	default:
-		return fmt.Errorf("reading archive: %w: %w", ErrMalformed, err)
-	}
-}
-
 func (r *Reader) check(h *tar.Header) (Entry, error) {
-	if h.Typeflag == tar.TypeGNUSparse {
+	if isSparse(h) {
 		return Entry{}, ErrSparse
-	}
-	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return Entry{}, ErrSparse
-		}
 	}
 	dir := h.Typeflag == tar.TypeDir
 	if !dir && h.Typeflag != tar.TypeReg {
@@ -200,7 +174,7 @@ func (r *Reader) check(h *tar.Header) (Entry, error) {
 	if h.Size < 0 || dir && h.Size != 0 {
 		return Entry{}, ErrMalformed
 	}
-	if h.Size > r.raw.left {
+	if h.Size > r.tape.raw.left {
 		return Entry{}, ErrTooLarge
 	}
 	if err := r.record(name, dir); err != nil {
@@ -214,13 +188,11 @@ func (r *Reader) name(raw string, dir bool) (string, error) {
 	if len(raw) > r.limits.NameBytes {
 		return "", ErrTooLong
 	}
-	if raw == "" || raw[0] == '/' || !utf8.ValidString(raw) {
+	if raw == "" || raw[0] == '/' || !dir && strings.HasSuffix(raw, "/") {
 		return "", ErrName
 	}
-	if !dir && strings.HasSuffix(raw, "/") {
-		return "", ErrName
-	}
-	if strings.ContainsFunc(raw, func(c rune) bool { return c == '\\' || !unicode.IsPrint(c) }) {
+	// CRIU and the runtimes name their files in plain ASCII. In other characters, two names may look alike, or be one for a file system.
+	if strings.ContainsFunc(raw, func(c rune) bool { return c == '\\' || c < ' ' || c > '~' }) {
 		return "", ErrName
 	}
 	name := path.Clean(raw)
@@ -240,9 +212,10 @@ func (r *Reader) name(raw string, dir bool) (string, error) {
 	return name, nil
 }
 
-// record notes the entry and the directories above it. Names are kept as 64-bit hashes under a random seed: a clash, which
-// refuses a good archive, has a probability of 1e-9 for 1e5 entries, and can't be provoked.
+// record notes the entry and the directories above it, which count like entries. Names are kept, in lower case, as 64-bit hashes under a
+// random seed: a clash, which refuses a good archive, has a probability of 1e-9 for 1e5 entries, and can't be provoked.
 func (r *Reader) record(name string, dir bool) error {
+	name = strings.ToLower(name)
 	for i, c := range name {
 		if c != '/' {
 			continue
@@ -264,39 +237,21 @@ func (r *Reader) record(name string, dir bool) error {
 	if dir {
 		r.seen[key] = directory
 	}
+	if len(r.seen) > r.limits.Entries {
+		return ErrTooMany
+	}
 	return nil
 }
 
-func refuse(name string, why error) error {
-	const enough = 256
-	if len(name) > enough {
-		name = name[:enough]
-	}
-	return fmt.Errorf("reading archive entry %q: %w", name, why)
+// refuse names the entry by its place, and by its name only where that is one of ours: what else an archive's names say goes into no log,
+// no event and no status.
+func (r *Reader) refuse(name string, why error) error {
+	return fmt.Errorf("reading archive entry %s: %w", subject(name, r.tape.entries), why)
 }
 
-// meter counts what is read from r down from left, and keeps apart how r ended from what the tar reader makes of it.
-type meter struct {
-	r     io.Reader
-	left  int64
-	ended bool
-	err   error
-}
-
-func (m *meter) Read(p []byte) (int, error) {
-	if m.left <= 0 {
-		return 0, ErrTooLarge
+func subject(name string, n int) string {
+	if _, known := kept[name]; known {
+		return strconv.Quote(name)
 	}
-	if int64(len(p)) > m.left {
-		p = p[:m.left]
-	}
-	n, err := m.r.Read(p)
-	m.left -= int64(n)
-	switch {
-	case err == io.EOF:
-		m.ended = n == 0
-	case err != nil:
-		m.err = err
-	}
-	return n, err
+	return "number " + strconv.Itoa(n)
 }

@@ -94,7 +94,7 @@ func (p *Pusher) digestOf(ctx context.Context, tag name.Tag) (string, error) {
 	case isStatus(err, http.StatusNotFound):
 		return "", nil
 	case err != nil:
-		return "", fmt.Errorf("resolving tag: %w", err)
+		return "", fmt.Errorf("resolving tag: %w", explain(err))
 	}
 	return head.Digest.String(), nil
 }
@@ -109,11 +109,11 @@ func (p *Pusher) removeOne(ctx context.Context, r name.Reference) (accepted bool
 		return false, nil
 	case isStatus(err, http.StatusMethodNotAllowed), isStatus(err, http.StatusNotImplemented), isStatus(err, http.StatusPreconditionFailed),
 		hasCode(err, transport.UnsupportedErrorCode):
-		return false, fmt.Errorf("%w: %w", ErrDeleteUnsupported, err)
+		return false, fmt.Errorf("%w: %w", ErrDeleteUnsupported, explain(err))
 	case isStatus(err, http.StatusUnauthorized), isStatus(err, http.StatusForbidden), hasCode(err, transport.DeniedErrorCode):
-		return false, fmt.Errorf("%w: %w", ErrDeleteDenied, err)
+		return false, fmt.Errorf("%w: %w", ErrDeleteDenied, explain(err))
 	}
-	return false, err
+	return false, explain(err)
 }
 
 func isStatus(err error, code int) bool {

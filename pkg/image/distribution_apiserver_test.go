@@ -107,7 +107,7 @@ func (d *distribution) push(t *testing.T, tag string, seed byte) image.Result {
 	heap[0] = seed
 	result, err := (&image.Pusher{}).Push(t.Context(), image.Request{
 		Archive:   opener(archivetest.Tar(archivetest.Checkpoint(archivetest.File("checkpoint/pages-2.img", string(heap)))...)),
-		Container: "app", Tag: d.host + "/" + tag, Origin: image.Origin{Cluster: "c1", Namespace: "shop"},
+		Container: "app", Tag: d.host + "/" + tag, Origin: image.Origin{Cluster: "c1", Namespace: "shop", CheckpointedAt: archivetest.Time},
 	})
 	if err != nil {
 		t.Fatal(err)

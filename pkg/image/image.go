@@ -49,15 +49,24 @@ func ParseBaseConfig(raw []byte) (BaseConfig, error) {
 	return BaseConfig{User: c.Config.User, OS: c.OS, Architecture: c.Architecture, Variant: c.Variant}, nil
 }
 
-// Origin is where a checkpoint comes from. It is written into the image's annotations (checkpointctl lib/annotations.go) for people
-// and tools who find the image in a registry. Cryopod itself reads Namespace and Cluster, to tell whether an image is its own.
+// Origin is where a checkpoint comes from: what its pod, its node and the runtime say, never its archive. It is written into the image's
+// annotations (checkpointctl lib/annotations.go) for people and tools who find the image in a registry, and into the layer's metadata
+// files, which runtimes read (archive.Identity). Cryopod itself reads Namespace, Cluster and CheckpointedAt, to tell whether an image is its
+// own and how old.
 type Origin struct {
 	// Cluster is the UID of the cluster's namespace kube-system. An image without it is never taken for an orphan.
 	Cluster string
 	// Namespace, Pod and PodUID are the checkpointed pod.
 	Namespace, Pod, PodUID string
-	// Image is the image that the pod's owner wrote.
-	Image string
+	// Image is the image that the pod's owner wrote, ImageRef the same by digest, as the runtime resolved it (name@sha256:…, or an ID where
+	// the image has no name).
+	Image, ImageRef string
+	// ContainerID is the container's in the runtime; its archive has to be of that one.
+	ContainerID string
+	// Annotations are what the kubelet has the runtime remember of the container: a runtime takes them from the archive when it restores.
+	Annotations map[string]string
+	// CheckpointedAt is when the checkpoint was made.
+	CheckpointedAt time.Time
 	// Runtime is the container runtime and its version (containerd://2.3.7), CRIUVersion that of CRIU.
 	Runtime, CRIUVersion string
 	// Arch, Kernel and CgroupVersion are the node's.
@@ -107,7 +116,7 @@ func (i *checkpointImage) ConfigFile() (*v1.ConfigFile, error) {
 	if base.Architecture == "" {
 		base.Architecture = runtime.GOARCH
 	}
-	created := v1.Time{Time: done.metadata.Config.CheckpointedAt}
+	created := v1.Time{Time: i.request.Origin.CheckpointedAt.UTC()}
 	return &v1.ConfigFile{
 		OS:           base.OS,
 		Architecture: base.Architecture,
@@ -138,7 +147,7 @@ func (i *checkpointImage) Manifest() (*v1.Manifest, error) {
 		MediaType:     types.OCIManifestSchema1,
 		Config:        v1.Descriptor{MediaType: types.OCIConfigJSON, Size: configSize, Digest: configDigest},
 		Layers:        []v1.Descriptor{{MediaType: types.OCILayerZStd, Size: done.size, Digest: done.digest}},
-		Annotations:   i.request.annotations(done.metadata),
+		Annotations:   i.request.annotations(),
 	}, nil
 }
 
@@ -174,7 +183,8 @@ func (i *checkpointImage) pushedBytes() (int64, error) {
 	return m.Layers[0].Size + m.Config.Size + int64(len(raw)), nil
 }
 
-func (r Request) annotations(m *archive.Metadata) map[string]string {
+// annotations tell where the checkpoint comes from. Nothing of the archive is among them.
+func (r Request) annotations() map[string]string {
 	all := map[string]string{
 		annotationCluster:                                 r.Origin.Cluster,
 		criu.CheckpointAnnotationName:                     r.Container,
@@ -183,15 +193,14 @@ func (r Request) annotations(m *archive.Metadata) map[string]string {
 		criu.CheckpointAnnotationPod:                      r.Origin.Pod,
 		criu.CheckpointAnnotationPodUID:                   r.Origin.PodUID,
 		criu.CheckpointAnnotationRootfsImageUserRequested: r.Origin.Image,
-		criu.CheckpointAnnotationRootfsImageName:          m.Config.RootfsImageRef,
+		criu.CheckpointAnnotationRootfsImageName:          r.Origin.ImageRef,
 		criu.CheckpointAnnotationEngine:                   r.Origin.Runtime,
-		criu.CheckpointAnnotationRuntimeName:              m.Config.OCIRuntime,
 		criu.CheckpointAnnotationCriuVersion:              r.Origin.CRIUVersion,
 		criu.CheckpointAnnotationHostArch:                 r.Origin.Arch,
 		criu.CheckpointAnnotationHostKernel:               r.Origin.Kernel,
 		criu.CheckpointAnnotationCgroupVersion:            r.Origin.CgroupVersion,
 	}
-	if at := m.Config.CheckpointedAt; !at.IsZero() {
+	if at := r.Origin.CheckpointedAt; !at.IsZero() {
 		all[annotationCreated] = at.UTC().Format(time.RFC3339)
 	}
 	for key, value := range all {
@@ -200,4 +209,13 @@ func (r Request) annotations(m *archive.Metadata) map[string]string {
 		}
 	}
 	return all
+}
+
+// identity is what stands in the layer's metadata files.
+func (r Request) identity() archive.Identity {
+	o := r.Origin
+	return archive.Identity{
+		ID: o.ContainerID, Name: r.Container, Namespace: o.Namespace, Pod: o.Pod, PodUID: o.PodUID,
+		BaseImage: o.Image, BaseImageRef: o.ImageRef, Annotations: o.Annotations, CheckpointedAt: o.CheckpointedAt,
+	}
 }

@@ -78,14 +78,20 @@ func (d dockerConfig) load() (*configfile.ConfigFile, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading registry credentials: %w", err)
+			return nil, &credentialsError{fmt.Errorf("reading registry credentials: %w", err)}
 		}
 		parsed, err := config.LoadFromReader(bytes.NewReader(raw))
 		if err != nil {
 			// The parser's message may quote the file.
-			return nil, fmt.Errorf("parsing registry credentials %q: not a docker configuration", path)
+			return nil, &credentialsError{fmt.Errorf("parsing registry credentials %q: not a docker configuration", path)}
 		}
 		return parsed, nil
 	}
 	return nil, nil
 }
+
+// credentialsError is a failure to read the credentials: one on this side.
+type credentialsError struct{ error }
+
+// Unwrap returns what went wrong.
+func (e *credentialsError) Unwrap() error { return e.error }

@@ -33,9 +33,10 @@ func (e *archiveError) Unwrap() error { return e.err }
 // layer is the image's only layer. Its content is made while it is read; what depends on the content is stream.ErrNotComputed until
 // one of its streams was read to the end.
 type layer struct {
-	open    func() (io.ReadCloser, error)
-	limits  archive.Limits
-	workers int
+	open     func() (io.ReadCloser, error)
+	identity archive.Identity
+	limits   archive.Limits
+	workers  int
 
 	mu      sync.Mutex
 	streams []*layerStream
@@ -52,8 +53,8 @@ type computed struct {
 
 var _ v1.Layer = (*layer)(nil)
 
-func newLayer(open func() (io.ReadCloser, error), limits archive.Limits, workers int) *layer {
-	return &layer{open: open, limits: limits, workers: workers}
+func newLayer(r Request, limits archive.Limits, workers int) *layer {
+	return &layer{open: r.Archive, identity: r.identity(), limits: limits, workers: workers}
 }
 
 // Digest implements v1.Layer.
@@ -149,7 +150,7 @@ func newStream(l *layer, src io.ReadCloser) *layerStream {
 	s := &layerStream{out: out, src: src, over: make(chan struct{})}
 	go func() {
 		defer close(s.over)
-		c, err := compress(in, src, l.limits, l.workers)
+		c, err := l.compress(in, src)
 		l.mu.Lock()
 		l.done = c
 		if refused := (*archiveError)(nil); errors.As(err, &refused) && !s.closed.Load() {
@@ -179,20 +180,20 @@ var errClosed = errors.New("layer stream closed")
 
 // compress writes the archive src to w as zstd and returns what it then knows of it. Errors of src and of the archive are
 // archiveErrors; those of w are not.
-func compress(w io.Writer, src io.Reader, limits archive.Limits, workers int) (*computed, error) {
+func (l *layer) compress(w io.Writer, src io.Reader) (*computed, error) {
 	compressed := &digester{w: w, hash: sha256.New()}
 	encoder, err := zstd.NewWriter(compressed,
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithWindowSize(window),
-		zstd.WithEncoderConcurrency(workers),
-		zstd.WithConcurrentBlocks(workers > 1),
+		zstd.WithEncoderConcurrency(l.workers),
+		zstd.WithConcurrentBlocks(l.workers > 1),
 		zstd.WithEncoderCRC(false), // the digest covers it
 	)
 	if err != nil {
 		return nil, fmt.Errorf("making zstd encoder: %w", err)
 	}
 	plain := &digester{w: encoder, hash: sha256.New()}
-	metadata, err := archive.Copy(plain, src, limits)
+	metadata, err := archive.Copy(plain, src, l.identity, l.limits)
 	if closeErr := encoder.Close(); plain.err == nil {
 		plain.err = closeErr
 	}

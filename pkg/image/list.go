@@ -82,7 +82,7 @@ func (p *Pusher) Tags(ctx context.Context, repository string) ([]string, error) 
 	defer cancel()
 	puller, err := remote.NewPuller(p.boundedOptions(ctx, limits)...)
 	if err != nil {
-		return nil, fmt.Errorf("listing the tags of %q: %w", repository, err)
+		return nil, fmt.Errorf("listing the tags of %q: %w", repository, explain(err))
 	}
 	var tags []string
 	lister, err := puller.Lister(ctx, repo)
@@ -117,7 +117,7 @@ func (p *Pusher) Repositories(ctx context.Context, prefix string) ([]string, err
 	defer cancel()
 	puller, err := remote.NewPuller(p.boundedOptions(ctx, limits)...)
 	if err != nil {
-		return nil, fmt.Errorf("listing the repositories of %q: %w", host, err)
+		return nil, fmt.Errorf("listing the repositories of %q: %w", host, explain(err))
 	}
 	var all []string
 	lister, err := puller.Catalogger(ctx, registry)
@@ -143,10 +143,10 @@ func unsupported(err error) error {
 		http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusUnauthorized, http.StatusForbidden,
 	} {
 		if isStatus(err, code) {
-			return fmt.Errorf("%w: %w", ErrListUnsupported, err)
+			return fmt.Errorf("%w: %w", ErrListUnsupported, explain(err))
 		}
 	}
-	return err
+	return explain(err)
 }
 
 // below are the last parts of the names that lie directly below the path.
@@ -177,7 +177,9 @@ func (p *Pusher) Inspect(ctx context.Context, ref string) (*Stored, error) {
 		return nil, nil
 	}
 	if errors.Is(err, errAnswerTooLarge) {
-		err = fmt.Errorf("%w: %w", ErrUnreadable, err)
+		err = fmt.Errorf("%w: %w", ErrUnreadable, explain(err))
+	} else {
+		err = explain(err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the manifest of %q: %w", ref, err)
@@ -188,7 +190,7 @@ func (p *Pusher) Inspect(ctx context.Context, ref string) (*Stored, error) {
 	}
 	manifest, err := v1.ParseManifest(bytes.NewReader(got.Manifest))
 	if err != nil {
-		return nil, fmt.Errorf("reading the manifest of %q: %w: %w", ref, ErrUnreadable, err)
+		return nil, fmt.Errorf("reading the manifest of %q: %w: no JSON of a manifest", ref, ErrUnreadable)
 	}
 	stored.Bytes += max(manifest.Config.Size, 0)
 	for i := range manifest.Layers {

@@ -52,7 +52,7 @@ func TestLists(t *testing.T) {
 	for _, ref := range []string{"x/shop:cart-1.app", "x/shop:cart-2.app", "x/bank:till-1.app", "x:root", "x/a/b:deep", "y/shop:other"} {
 		var err error
 		pushed, err = p.Push(t.Context(), image.Request{
-			Archive: opener(raw), Container: "app", Tag: reg.host + "/" + ref, Origin: image.Origin{Cluster: "c1", Namespace: "shop"},
+			Archive: opener(raw), Container: "app", Tag: reg.host + "/" + ref, Origin: image.Origin{Cluster: "c1", Namespace: "shop", CheckpointedAt: archivetest.Time},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -151,9 +151,9 @@ func TestListsOfHostileRegistries(t *testing.T) {
 				w.Header().Set("Link", `<http://metadata.test/v2/x/tags/list>; rel="next"`)
 				list(w, names(0, 1))
 			},
-			text: "does not match",
+			text: "answers what no registry should",
 		},
-		"no JSON":      {answer: func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, text: "invalid character"},
+		"no JSON":      {answer: func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, text: "answers what no registry should"},
 		"out of order": {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, text: "502"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -58,7 +58,7 @@ type Request struct {
 	Tag string
 	// Base is what the image keeps of the container's own image.
 	Base BaseConfig
-	// Origin is what else the image's annotations tell; empty fields are left out.
+	// Origin is what else the image tells; empty fields are left out.
 	Origin Origin
 }
 
@@ -125,7 +125,7 @@ func (p *Pusher) Push(ctx context.Context, r Request) (Result, error) {
 }
 
 func (p *Pusher) pushOnce(ctx context.Context, tag name.Tag, r Request) (Result, error) {
-	layer := newLayer(r.Archive, p.Limits, p.workers())
+	layer := newLayer(r, p.Limits, p.workers())
 	defer layer.stop()
 	defer stopWith(ctx, layer)()
 	img := &checkpointImage{layer: layer, request: r}
@@ -134,7 +134,7 @@ func (p *Pusher) pushOnce(ctx context.Context, tag name.Tag, r Request) (Result,
 		if cause := layer.failure(); cause != nil {
 			return Result{}, cause
 		}
-		return Result{}, err
+		return Result{}, explain(err)
 	}
 	digest, err := img.Digest()
 	if err != nil {

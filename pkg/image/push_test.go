@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	criu "github.com/checkpoint-restore/checkpointctl/lib"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -41,6 +40,11 @@ func noGoroutineLeft(t *testing.T) {
 	}
 }
 
+var origin = image.Origin{
+	Cluster: "c1", Namespace: "team-a", Pod: "web-0", PodUID: "u1", Image: "web:1", ImageRef: "web@sha256:aa", CRIUVersion: "4.2.1",
+	ContainerID: archivetest.ContainerID, CheckpointedAt: archivetest.Time,
+}
+
 func TestPush(t *testing.T) {
 	reg := newRegistry(t)
 	heap := archivetest.Heap(5<<20+123, 2)
@@ -53,7 +57,7 @@ func TestPush(t *testing.T) {
 			Container: "app",
 			Tag:       tag,
 			Base:      image.BaseConfig{User: "65532", OS: "linux", Architecture: "arm64", Variant: "v8"},
-			Origin:    image.Origin{Cluster: "c1", Namespace: "team-a", Pod: "web-0", PodUID: "u1", Image: "web:1", CRIUVersion: "4.2.1"},
+			Origin:    origin,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -80,7 +84,7 @@ func TestPush(t *testing.T) {
 		if want := size + manifest.Config.Size + manifest.Layers[0].Size; got.PushedBytes != want {
 			t.Errorf("pushed bytes are %d, want %d", got.PushedBytes, want)
 		}
-		if got.ArchiveBytes < int64(len(heap)) || got.Metadata.Config.ID != "c1" || got.Duration <= 0 {
+		if got.ArchiveBytes < int64(len(heap)) || got.Metadata.ContainerID != "c1" || got.Duration <= 0 {
 			t.Errorf("result lacks something: %+v", got)
 		}
 	}
@@ -114,9 +118,8 @@ func checkImage(t *testing.T, img v1.Image, raw []byte) {
 		"org.criu.checkpoint.pod.name":                    "web-0",
 		"org.criu.checkpoint.pod.uid":                     "u1",
 		"org.criu.checkpoint.criu.version":                "4.2.1",
-		"org.criu.checkpoint.runtime.name":                "io.containerd.runc.v2",
 		"org.criu.checkpoint.rootfsImageUserRequested":    "web:1",
-		string(criu.CheckpointAnnotationRootfsImageName):  manifest.Annotations[criu.CheckpointAnnotationRootfsImageName],
+		"org.criu.checkpoint.rootfsImageName":             "web@sha256:aa",
 	}
 	if diff := cmp.Diff(wantAnnotations, manifest.Annotations); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)
@@ -138,7 +141,11 @@ func checkImage(t *testing.T, img v1.Image, raw []byte) {
 	}
 	defer plain.Close()
 	var want, got bytes.Buffer
-	if _, err := archive.Copy(&want, bytes.NewReader(raw), archive.Limits{}); err != nil {
+	identity := archive.Identity{
+		ID: "c1", Name: "app", Namespace: "team-a", Pod: "web-0", PodUID: "u1", BaseImage: "web:1", BaseImageRef: "web@sha256:aa",
+		CheckpointedAt: archivetest.Time,
+	}
+	if _, err := archive.Copy(&want, bytes.NewReader(raw), identity, archive.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(&got, plain); err != nil {

@@ -74,11 +74,17 @@ func size(path string) int64 {
 }
 
 // Explain returns in few words why a container's dump failed: what CRIU's log says, else what the runtime says, else the error itself.
+// Whatever it says may be shown to those who may see the pod.
 func Explain(err error, stateDir, containerID string) error {
-	if why := criuSays(stateDir, containerID); why != "" && strings.Contains(err.Error(), "criu") {
+	text := err.Error()
+	var answer interface{ Answer() string }
+	if errors.As(err, &answer) && answer.Answer() != "" {
+		text = answer.Answer()
+	}
+	if why := criuSays(stateDir, containerID); why != "" && strings.Contains(text, "criu") {
 		return fmt.Errorf("criu: %s", why)
 	}
-	if why := Plain(err.Error()); why != "" {
+	if why := Plain(text); why != "" {
 		return errors.New(why)
 	}
 	return err
@@ -90,8 +96,14 @@ func criuSays(stateDir, containerID string) string {
 	if stateDir == "" || containerID == "" {
 		return ""
 	}
-	path := filepath.Join(stateDir, "io.containerd.runtime.v2.task", "k8s.io", filepath.Base(containerID), "criu-dump.log")
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	dir, err := os.OpenRoot(stateDir)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = dir.Close() }()
+	path := filepath.Join("io.containerd.runtime.v2.task", "k8s.io", filepath.Base(containerID), "criu-dump.log")
+	// A pipe would keep the reader waiting.
+	f, err := dir.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return ""
 	}
@@ -117,13 +129,14 @@ func Plain(text string) string {
 		return "criu: not installed on the node where containerd looks for it; install CRIU 4.2 or newer and restart containerd"
 	}
 	if m := tooOld.FindStringSubmatch(text); m != nil {
-		return fmt.Sprintf("criu: version %s on the node is too old, containerd wants %s; install CRIU 4.2 or newer and restart containerd", m[2], m[1])
+		return fmt.Sprintf("criu: version %.12s on the node is too old, containerd wants %.12s; install CRIU 4.2 or newer and restart containerd",
+			m[2], m[1])
 	}
 	if strings.Contains(text, "criu support is disabled by configuration") {
 		return "criu: turned off in containerd's configuration (enable_criu)"
 	}
 	if m := criuWrapping.FindStringSubmatch(text); m != nil {
-		return "criu: " + strings.TrimPrefix(m[1], "criu failed: ")
+		return "criu: " + archive.Presentable(strings.TrimPrefix(m[1], "criu failed: "))
 	}
 	return ""
 }

@@ -70,11 +70,15 @@ func Tag(prefix string, checkpoint types.NamespacedName, container string) strin
 
 // Export implements source.Exporter.
 func (e *Exporter) Export(ctx context.Context, p source.Part) (_ v1alpha1.ContainerCheckpoint, err error) {
-	path, err := e.inside(p.Archive)
+	file, err := e.inside(p.Archive)
 	if err != nil {
 		return v1alpha1.ContainerCheckpoint{}, err
 	}
-	defer func() { err = errors.Join(err, remove(path)) }()
+	dir, err := os.OpenRoot(e.Dir)
+	if err != nil {
+		return v1alpha1.ContainerCheckpoint{}, fmt.Errorf("opening the directory of archives: %w", err)
+	}
+	defer func() { err = errors.Join(err, remove(dir, file), dir.Close()) }()
 	raw, err := e.Images.ImageConfig(ctx, p.Container.ID)
 	if err != nil {
 		return v1alpha1.ContainerCheckpoint{}, err
@@ -83,15 +87,14 @@ func (e *Exporter) Export(ctx context.Context, p source.Part) (_ v1alpha1.Contai
 	if err != nil {
 		return v1alpha1.ContainerCheckpoint{}, err
 	}
-	origin := e.Origin()
-	if e.Cluster != nil {
-		origin.Cluster = e.Cluster.UID(ctx)
+	origin, err := e.origin(ctx, p)
+	if err != nil {
+		return v1alpha1.ContainerCheckpoint{}, err
 	}
-	origin.Namespace, origin.Pod, origin.PodUID, origin.Image = p.Checkpoint.Namespace, p.Pod.Name, string(p.Pod.UID), p.BaseImage
 	tag := Tag(e.Prefix, p.Checkpoint, p.Container.Name)
 	leave := e.Bandwidth.Enter()
 	result, err := e.Registry.Push(ctx, image.Request{
-		Archive:   func() (io.ReadCloser, error) { return open(path) },
+		Archive:   func() (io.ReadCloser, error) { return open(dir, file) },
 		Container: p.Container.Name, Tag: tag, Base: base, Origin: origin,
 	})
 	if err != nil {
@@ -108,10 +111,15 @@ func (e *Exporter) Export(ctx context.Context, p source.Part) (_ v1alpha1.Contai
 // Clean implements source.Exporter. An archive is taken for ours when its name says so and it is not older than since: the kubelet
 // writes into the name which container it is of and when it was made.
 func (e *Exporter) Clean(_ context.Context, namespace, pod string, containers []fence.Container, since time.Time) error {
-	all, err := os.ReadDir(e.Dir)
+	dir, err := os.OpenRoot(e.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err != nil {
+		return fmt.Errorf("opening the directory of archives: %w", err)
+	}
+	defer func() { _ = dir.Close() }()
+	all, err := fs.ReadDir(dir.FS(), ".")
 	if err != nil {
 		return fmt.Errorf("reading archives in %q: %w", e.Dir, err)
 	}
@@ -119,7 +127,7 @@ func (e *Exporter) Clean(_ context.Context, namespace, pod string, containers []
 	for _, entry := range all {
 		for _, c := range containers {
 			if made, ok := archiveOf(entry.Name(), namespace, pod, c.Name); ok && !made.Before(since.Truncate(time.Second)) {
-				errs = append(errs, remove(filepath.Join(e.Dir, entry.Name())))
+				errs = append(errs, remove(dir, entry.Name()))
 			}
 		}
 	}
@@ -151,26 +159,34 @@ func (e *Exporter) Withdraw(ctx context.Context, checkpoint types.NamespacedName
 	return errors.Join(errs...)
 }
 
-// inside makes sure that a path which the kubelet answered is one of an archive in its directory.
+// inside makes sure that a path which the kubelet answered is one of an archive in its directory, and returns its name there.
 func (e *Exporter) inside(path string) (string, error) {
 	name := filepath.Base(path)
 	if filepath.Dir(path) != filepath.Clean(e.Dir) || !strings.HasPrefix(name, "checkpoint-") {
-		return "", fmt.Errorf("opening archive %q: the kubelet keeps archives elsewhere than in %q; set --checkpoint-dir", path, e.Dir)
+		return "", fmt.Errorf("opening an archive: the kubelet keeps archives elsewhere than in %q; set --checkpoint-dir", e.Dir)
 	}
-	return path, nil
+	return name, nil
 }
 
-func open(path string) (io.ReadCloser, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+// open opens a regular file of that name in the directory, and nothing that only looks like one: a pipe would never end.
+func open(dir *os.Root, name string) (io.ReadCloser, error) {
+	f, err := dir.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("opening archive %q: %w", path, err)
+		return nil, fmt.Errorf("opening archive %q: %w", name, err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening archive %q: %w", name, err), f.Close())
 	}
 	return f, nil
 }
 
-func remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing archive %q: %w", path, err)
+func remove(dir *os.Root, name string) error {
+	if err := dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing archive %q: %w", name, err)
 	}
 	return nil
 }

@@ -75,6 +75,24 @@ func write(t *testing.T, path string) string {
 	return path
 }
 
+// podOf is a pod with a container "app" that has whatever the kubelet tells a runtime of one.
+func podOf(name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: "u"},
+		Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: new(int64(7)),
+			Containers: []corev1.Container{{
+				Name: "app", TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+				Ports:     []corev1.ContainerPort{{ContainerPort: 80}},
+				Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"/bye"}}}},
+			}},
+		},
+		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+			Name: "app", ImageID: "docker-pullable://docker.io/library/busybox@sha256:aa",
+		}}},
+	}
+}
+
 func TestExport(t *testing.T) {
 	tests := map[string]struct {
 		failure error
@@ -92,7 +110,7 @@ func TestExport(t *testing.T) {
 			path := write(t, filepath.Join(dir, "checkpoint-web_ns-app-2026-01-02T03:04:05Z.tar"))
 			got, err := e.Export(t.Context(), source.Part{
 				Checkpoint: types.NamespacedName{Namespace: "ns", Name: "pc-1"}, BaseImage: "busybox", Archive: path,
-				Pod:       &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "u"}},
+				Pod:       podOf("web"),
 				Container: fence.Container{Name: "app", ID: "abc"},
 			})
 			if !errors.Is(err, tc.failure) {
@@ -104,7 +122,19 @@ func TestExport(t *testing.T) {
 			if r.content != "archive" || r.request.Base.User != "1000" {
 				t.Errorf("pushed %q with base %+v", r.content, r.request.Base)
 			}
-			want := image.Origin{Kernel: "6.16", Namespace: "ns", Pod: "web", PodUID: "u", Image: "busybox"}
+			want := image.Origin{
+				Kernel: "6.16", Namespace: "ns", Pod: "web", PodUID: "u", Image: "busybox", ImageRef: "docker.io/library/busybox@sha256:aa", ContainerID: "abc",
+				Annotations: map[string]string{
+					"io.kubernetes.container.hash": "0", "io.kubernetes.container.restartCount": "0",
+					"io.kubernetes.container.terminationMessagePath": "/dev/termination-log", "io.kubernetes.container.terminationMessagePolicy": "File",
+					"io.kubernetes.container.preStopHandler": `{"exec":{"command":["/bye"]}}`,
+					"io.kubernetes.container.ports":          `[{"containerPort":80}]`, "io.kubernetes.pod.terminationGracePeriod": "7",
+				},
+			}
+			if time.Since(r.request.Origin.CheckpointedAt) > time.Minute {
+				t.Errorf("checkpointed at %s", r.request.Origin.CheckpointedAt)
+			}
+			r.request.Origin.CheckpointedAt = time.Time{}
 			if diff := cmp.Diff(want, r.request.Origin); diff != "" {
 				t.Errorf("origin (-want +got):\n%s", diff)
 			}

@@ -49,13 +49,18 @@ type Client struct {
 type Error struct {
 	// Status is the HTTP status; 0 when there was no answer.
 	Status int
-	// Message is what the kubelet answered.
+	// Message is what of the kubelet's answer people may see: see Message.
 	Message string
 	// Hint says what to do about it; empty when there is nothing to say.
 	Hint string
 
-	cause error
+	answer string
+	cause  error
 }
+
+// Answer is all that the kubelet answered. It has the runtime's words, and may have the container's: it goes into no log, no event and no
+// status.
+func (e *Error) Answer() string { return e.answer }
 
 // Error implements error.
 func (e *Error) Error() string {
@@ -103,7 +108,7 @@ func (c *Client) Checkpoint(ctx context.Context, namespace, pod, container strin
 		Items []string `json:"items"`
 	}
 	if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Items) != 1 || !path.IsAbs(answer.Items[0]) {
-		return "", &Error{Status: status, Message: fmt.Sprintf("no archive in the answer %q", body), cause: err}
+		return "", &Error{Status: status, Message: "no archive in the answer", answer: body, cause: err}
 	}
 	return answer.Items[0], nil
 }
@@ -142,7 +147,7 @@ func (c *Client) post(ctx context.Context, timeout time.Duration, namespace, pod
 }
 
 func refusal(status int, body string) error {
-	e := &Error{Status: status, Message: body}
+	e := &Error{Status: status, Message: Message(body), answer: body}
 	switch {
 	case status == http.StatusUnauthorized:
 		e.Hint = "it does not accept the ServiceAccount's token: turn on webhook authentication in the kubelet's configuration"

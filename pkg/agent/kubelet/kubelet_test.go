@@ -75,7 +75,9 @@ func TestCheckpoint(t *testing.T) {
 		"forbidden":      {403, "Forbidden (user=x, verb=create)", "", []string{"403", "nodes/checkpoint"}},
 		"gone":           {404, "pod does not exist", "", []string{"404", "gone from this node"}},
 		"turned off":     {404, "404 page not found", "", []string{"ContainerCheckpoint"}},
-		"failed":         {500, "checkpointing of ns/web/app failed (rpc error: why)", "", []string{"500", "rpc error: why"}},
+		"no disk":        {500, "checkpointing of ns/web/app failed (rpc error: code = Unknown desc = write /x: no space left on device)", "", []string{"500: no space left"}},
+		"no runtime":     {500, "checkpointing of ns/web/app failed (rpc error: code = Unavailable desc = secret)", "", []string{"500: the container runtime answered Unavailable"}},
+		"who knows":      {500, "checkpointing of ns/web/app failed (secret)", "", []string{"500: the reason is in the logs"}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -83,6 +85,9 @@ func TestCheckpoint(t *testing.T) {
 			got, err := dial(t, s.options(t)).Checkpoint(t.Context(), "ns", "web", "app", 1500*time.Millisecond)
 			if (err != nil) != (tc.failure != nil) || got != tc.want {
 				t.Fatalf("Checkpoint = %q, %v; want %q", got, err, tc.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "secret") {
+				t.Errorf("error %q has the kubelet's own words", err)
 			}
 			for _, part := range tc.failure {
 				if !strings.Contains(err.Error(), part) {

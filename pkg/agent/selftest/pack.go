@@ -3,7 +3,6 @@
 package selftest
 
 import (
-	"archive/tar"
 	"bufio"
 	"context"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -22,12 +20,13 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/cryopod/cryopod/pkg/archive"
 	"github.com/cryopod/cryopod/pkg/image"
 )
 
 // pack makes the image that an export of the archive would make, by pushing it to a registry in this process's memory. done must be
 // called when the image was used.
-func pack(ctx context.Context, archive string, baseConfig []byte) (_ v1.Image, done func(), err error) {
+func pack(ctx context.Context, path string, baseConfig []byte, origin image.Origin) (_ v1.Image, done func(), err error) {
 	base, err := image.ParseBaseConfig(baseConfig)
 	if err != nil {
 		return nil, nil, err
@@ -51,7 +50,7 @@ func pack(ctx context.Context, archive string, baseConfig []byte) (_ v1.Image, d
 	tag := listener.Addr().String() + "/selftest:checkpoint"
 	pusher := &image.Pusher{Transport: direct}
 	_, err = pusher.Push(ctx, image.Request{
-		Archive: func() (io.ReadCloser, error) { return os.Open(archive) }, Container: containerName, Tag: tag, Base: base,
+		Archive: func() (io.ReadCloser, error) { return os.Open(path) }, Container: containerName, Tag: tag, Base: base, Origin: origin,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -68,27 +67,27 @@ func pack(ctx context.Context, archive string, baseConfig []byte) (_ v1.Image, d
 }
 
 // criuVersion matches the line of a CRIU log that tells its version: "(00.000000) Version: 4.2.1 (gitid 0)".
-var criuVersion = regexp.MustCompile(`Version: ([0-9][^\s]*)`)
+var criuVersion = regexp.MustCompile(`Version: ([0-9][0-9A-Za-z.~+-]{0,31})`)
 
 // dumpLog is CRIU's log in an archive.
 const dumpLog = "dump.log"
 
 // versionIn returns the version of the CRIU that made an archive, from the log in it; empty where there is no such log.
-func versionIn(archive string) (string, error) {
-	f, err := os.Open(archive)
+func versionIn(path string) (string, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("reading the self-test's archive: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	for r := tar.NewReader(f); ; {
-		h, err := r.Next()
+	for r := archive.NewReader(f, archive.Limits{}); ; {
+		e, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return "", nil
 		}
 		if err != nil {
 			return "", fmt.Errorf("reading the self-test's archive: %w", err)
 		}
-		if strings.TrimPrefix(h.Name, "./") == dumpLog {
+		if e.Name == dumpLog {
 			return versionOf(r), nil
 		}
 	}

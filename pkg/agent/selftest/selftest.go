@@ -20,6 +20,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/agent/profile"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/image"
 )
 
 const (
@@ -176,7 +177,11 @@ func (r *run) load(ctx context.Context, archive string) error {
 	if err != nil {
 		return err
 	}
-	img, done, err := pack(ctx, archive, config)
+	origin, err := r.origin(ctx)
+	if err != nil {
+		return err
+	}
+	img, done, err := pack(ctx, archive, config, origin)
 	if err != nil {
 		return err
 	}
@@ -192,6 +197,20 @@ func (r *run) load(ctx context.Context, archive string) error {
 		}
 		return err
 	})
+}
+
+// origin is what an export would say of the test's container, which is made from the agent's own image.
+func (r *run) origin(ctx context.Context) (image.Origin, error) {
+	answer, err := r.Runtime.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: r.home.agent})
+	if err != nil {
+		return image.Origin{}, fmt.Errorf("reading the agent's own image: %w", err)
+	}
+	status := answer.GetStatus()
+	return image.Origin{
+		Namespace: r.Self.Namespace, Pod: r.Self.Pod, PodUID: r.Self.PodUID,
+		Image: status.GetImage().GetImage(), ImageRef: status.GetImageRef(), CheckpointedAt: time.Now(),
+		Annotations: map[string]string{"io.kubernetes.container.hash": "0", "io.kubernetes.container.restartCount": "0"},
+	}, nil
 }
 
 // seen returns the process's memory once it was seen to count on.

@@ -113,6 +113,15 @@ func (n *node) CreateContainer(_ context.Context, in *runtimeapi.CreateContainer
 	return &runtimeapi.CreateContainerResponse{ContainerId: id}, nil
 }
 
+func (n *node) ContainerStatus(_ context.Context, in *runtimeapi.ContainerStatusRequest, _ ...grpc.CallOption) (*runtimeapi.ContainerStatusResponse, error) {
+	if in.GetContainerId() != "agent-id" {
+		return nil, fmt.Errorf("no container %q", in.GetContainerId())
+	}
+	return &runtimeapi.ContainerStatusResponse{Status: &runtimeapi.ContainerStatus{
+		ImageId: agentImage, ImageRef: "agent@sha256:1", Image: &runtimeapi.ImageSpec{Image: "agent:1"},
+	}}, nil
+}
+
 func (n *node) StartContainer(_ context.Context, in *runtimeapi.StartContainerRequest, _ ...grpc.CallOption) (*runtimeapi.StartContainerResponse, error) {
 	n.Set(in.GetContainerId(), fence.Running)
 	return &runtimeapi.StartContainerResponse{}, nil

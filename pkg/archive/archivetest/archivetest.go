@@ -6,6 +6,8 @@ package archivetest
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -34,6 +36,8 @@ type Entry struct {
 
 // The metadata files that every checkpoint has, as containerd writes them.
 const (
+	ContainerID = "c1"
+
 	Config = `{"id":"c1","name":"app","rootfsImageRef":"registry.example/app@sha256:` +
 		`aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","rootfsImageName":"registry.example/app:1",` +
 		`"runtime":"io.containerd.runc.v2","checkpointedTime":"2026-03-04T05:06:07Z"}`
@@ -49,11 +53,22 @@ func Checkpoint(more ...Entry) []Entry {
 		File("checkpoint/pages-1.img", strings.Repeat("page", 4096)),
 		File("config.dump", Config),
 		File("container.log", "hello\n"),
-		File("rootfs-diff.tar", "diff"),
+		File("rootfs-diff.tar", Changes(File("etc/motd", "hello"), File("tmp/.wh.old", ""))),
 		File("spec.dump", Spec),
 		File("status", "{}"),
 		File("status.dump", Status),
 	}, more...)
+}
+
+// Changes are a container's changed files as containerd packs them.
+func Changes(entries ...Entry) string {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write(Tar(entries...))
+	if err := errors.Join(err, w.Close()); err != nil {
+		panic(fmt.Sprintf("packing changed files: %v", err))
+	}
+	return b.String()
 }
 
 // Tar writes the entries as they are, wrong ones too, with an end mark.
