@@ -32,6 +32,7 @@ func podCheckpoint(ns, name string, changes ...func(*v1alpha1.PodCheckpoint)) *v
 }
 
 func TestPodCheckpointValidation(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, nil)
 	long := strings.Repeat("x", 63)
 	tests := map[string]struct {

@@ -97,7 +97,8 @@ func TestDeleteOfASavedPod(t *testing.T) {
 				disrupted(t, pod, tc.target)
 			}
 			agent(t, pod, v1alpha1.PhaseReady, "")
-			if err := tc.do(t.Context(), as(t, tc.user).CoreV1().Pods(ns), pod); err != nil {
+			pods := as(t, tc.user).CoreV1().Pods(ns)
+			if err := held(t, func() error { return tc.do(t.Context(), pods, pod) }); err != nil {
 				t.Fatal(err)
 			}
 			got := getPod(t, pod)
@@ -108,7 +109,7 @@ func TestDeleteOfASavedPod(t *testing.T) {
 			if len(pcs) != 1 || pcs[0].Spec.PodUID != pod.UID || pcs[0].Spec.Reason != tc.reason || pcs[0].Spec.Removal != v1alpha1.RemovalDelete {
 				t.Fatalf("PodCheckpoints = %+v", pcs)
 			}
-			if left := pcs[0].Spec.Deadline.Sub(pcs[0].CreationTimestamp.Time); left > tc.within+time.Second || left < tc.within-2*time.Second {
+			if left := pcs[0].Spec.Deadline.Sub(pcs[0].CreationTimestamp.Time); left > tc.within+time.Second || left < tc.within-15*time.Second {
 				t.Errorf("the deadline is after %s, want %s", left, tc.within)
 			}
 		})
@@ -123,13 +124,14 @@ func TestDeleteUntouched(t *testing.T) {
 		labels map[string]string
 		change func(*corev1.Pod)
 		do     deleter
-		// calls is how often the webhook is asked; a forced deletion is checked twice, before it is noted and before it is done.
-		calls int64
+		// calls is how often the webhook is asked, and again how often it may be asked beyond that: a forced deletion is noted before it is
+		// done, and checked once more as long as the API server's cache has not seen the note.
+		calls, again int64
 		// stays is whether the pod is not deleted.
 		stays bool
 	}{
 		"somebody, of one that is not saved for it": {user: person, change: none, do: at(30), calls: 1},
-		"somebody, by force":                        {user: person, change: toDelete, do: at(0), calls: 2},
+		"somebody, by force":                        {user: person, change: toDelete, do: at(0), calls: 1, again: 1},
 		"somebody, in a dry run":                    {user: person, change: toDelete, do: with(metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}), calls: 1, stays: true},
 		"somebody, of one that is not opted in":     {user: person, change: plain, do: at(30)},
 		"somebody, in an excluded namespace":        {user: person, labels: map[string]string{v1alpha1.LabelExclude: "true"}, change: toDelete, do: at(30)},
@@ -151,15 +153,13 @@ func TestDeleteUntouched(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ns := namespace(t, tc.labels)
 			pod := runPod(t, newPod(ns, tc.change))
-			before, start := calls[admission.PathDelete].Load(), time.Now()
+			before := calls[admission.PathDelete].Load()
+			// One that is held has a PodCheckpoint, and no agent that would save the pod: it is answered with 429.
 			if err := tc.do(t.Context(), as(t, tc.user).CoreV1().Pods(ns), pod); err != nil {
 				t.Fatal(err)
 			}
-			if took := time.Since(start); took > hold {
-				t.Errorf("it took %s", took)
-			}
-			if n := calls[admission.PathDelete].Load() - before; n != tc.calls {
-				t.Errorf("%d calls, want %d", n, tc.calls)
+			if n := calls[admission.PathDelete].Load() - before; n < tc.calls || n > tc.calls+tc.again {
+				t.Errorf("%d calls, want %d, and at most %d more", n, tc.calls, tc.again)
 			}
 			if n := len(checkpoints(t, ns)); n != 0 {
 				t.Errorf("%d PodCheckpoints", n)
@@ -203,12 +203,9 @@ func TestDeleteInATerminatingNamespace(t *testing.T) {
 	if err := admin.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
+	// One that is held is answered with 429 in the end.
 	if err := as(t, person).CoreV1().Pods(ns).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(start); took >= hold {
-		t.Errorf("it took %s", took)
 	}
 	if got := getPod(t, pod); got.DeletionTimestamp == nil || len(checkpoints(t, ns)) != 0 {
 		t.Errorf("deleted at %v, with %d PodCheckpoints", got.DeletionTimestamp, len(checkpoints(t, ns)))
@@ -217,6 +214,7 @@ func TestDeleteInATerminatingNamespace(t *testing.T) {
 
 // TestDeletePutOff has a checkpoint that takes longer than a request is held, as often as the taint manager tries, and one try later.
 func TestDeletePutOff(t *testing.T) {
+	t.Parallel()
 	ns := namespace(t, nil)
 	pod := runPod(t, newPod(ns))
 	disrupted(t, pod, "DeletionByTaintManager")
@@ -225,7 +223,7 @@ func TestDeletePutOff(t *testing.T) {
 	for range 2 {
 		start := time.Now()
 		err := pods.Delete(t.Context(), pod.Name, metav1.DeleteOptions{})
-		if took := time.Since(start); took < hold || took > 2*hold+5*time.Second {
+		if took := time.Since(start); took < hold || took > patience {
 			t.Errorf("answered after %s, want %s and no retry inside the client", took, hold)
 		}
 		if !apierrors.IsTooManyRequests(err) || !strings.Contains(err.Error(), "it is deleted as soon as it is saved") {
@@ -253,7 +251,8 @@ func TestDeleteCold(t *testing.T) {
 	pod := runPod(t, newPod(ns))
 	disrupted(t, pod, "DeletionByTaintManager")
 	agent(t, pod, v1alpha1.PhaseFailed, "criu: unsupported socket")
-	if err := as(t, taintManager).CoreV1().Pods(ns).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
+	pods := as(t, taintManager).CoreV1().Pods(ns)
+	if err := held(t, func() error { return pods.Delete(t.Context(), pod.Name, metav1.DeleteOptions{}) }); err != nil {
 		t.Error(err)
 	}
 	if got := getPod(t, pod); ptr.Deref(got.DeletionGracePeriodSeconds, -1) != 30 {

@@ -22,6 +22,7 @@ import (
 // TestDeschedulerAsksOnce evicts a pod as the descheduler does in the background: once. The pod says that it is on its way for as
 // long as it is, and somebody else is to end it.
 func TestDeschedulerAsksOnce(t *testing.T) {
+	t.Parallel()
 	mgr, err := ctrl.NewManager(server.Config, ctrl.Options{Scheme: apiserver.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"}})
 	if err != nil {
 		t.Fatal(err)

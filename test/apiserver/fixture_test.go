@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -165,6 +166,18 @@ func clientset(t *testing.T) *kubernetes.Clientset {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// held does again and again what is answered with 429 while the pod is being saved, as all who evict do, until it has another answer. On
+// a busy machine, agent may be later than hold.
+func held(t *testing.T, do func() error) error {
+	t.Helper()
+	var err error
+	within(t, time.Minute, "an answer other than 429", func() bool {
+		err = do()
+		return !apierrors.IsTooManyRequests(err)
+	})
+	return err
 }
 
 // within waits for what the API server's caches have to see first.

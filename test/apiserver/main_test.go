@@ -33,6 +33,9 @@ import (
 // hold is how long the webhook of these tests holds an eviction: short, so that a test can wait for a 429.
 const hold = 2 * time.Second
 
+// patience bounds one answer on a busy machine. A client that tried again within one call, each time for hold, would take longer.
+const patience = 8 * hold
+
 var (
 	server *apiserver.Server
 	admin  client.WithWatch

@@ -114,7 +114,7 @@ func saved(t *testing.T, ns string) *v1alpha1.PodCheckpoint {
 	t.Helper()
 	pod := runPod(t, newPod(ns))
 	agent(t, pod, v1alpha1.PhaseReady, "")
-	if err := clientset(t).CoreV1().Pods(ns).EvictV1(t.Context(), evictionOf(pod)); err != nil {
+	if err := held(t, func() error { return clientset(t).CoreV1().Pods(ns).EvictV1(t.Context(), evictionOf(pod)) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := admin.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {

@@ -311,7 +311,7 @@ func TestCollectedWhileNobodyLeads(t *testing.T) {
 	collects(t, a)
 	began := time.Now()
 	wantFrom(t, startsFrom(t, ns), "", "the replacement")
-	if took := time.Since(began); took < 3*time.Second || took > 6*time.Second {
+	if took := time.Since(began); took < 3*time.Second || took > 20*time.Second {
 		t.Errorf("its creation took %s, want about the 3s that the leader is waited for", took)
 	}
 	lead(t)
