@@ -13,6 +13,8 @@ TAG       ?= dev
 PLATFORMS ?=
 KUBECTL   ?= kubectl
 GOFLAGS_TEST ?=
+SEED      ?= 0
+RUNS      ?= 10
 
 CLUSTER_CMD := go run ./test/e2e/cluster/cmd/local-cluster
 
@@ -52,6 +54,10 @@ demo: ## Move a running process by a real "kubectl drain" on a local cluster, an
 .PHONY: e2e
 e2e: ## Run the tests on a real local cluster only (RUN=regexp selects)
 	@hack/test.sh e2e
+
+.PHONY: chaos
+chaos: ## Attack Cryopod at random on a local cluster of its own (SEED=n repeats, RUNS=10); report in _out/chaos.json
+	@go run ./test/e2e/cmd/chaos --seed '$(SEED)' --runs '$(RUNS)'
 
 .PHONY: cluster-up
 cluster-up: ## Start the local cluster (CLUSTER=dev NODES=2)
