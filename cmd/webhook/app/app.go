@@ -35,15 +35,9 @@ import (
 // name is the Lease that the leader holds, and the reporter of the controllers' events.
 const name = "cryopod-webhook"
 
-const (
-	// shutdown is how long everything gets to end once no request is left. The Deployment's terminationGracePeriodSeconds is longer than the
-	// time for that and for the requests (Options.ShutdownDelay, maxHold) together.
-	shutdown = 15 * time.Second
-
-	// clientQPS and clientBurst bound requests to the API server: a drain of a full node makes a few for each pod within seconds.
-	clientQPS   = 50
-	clientBurst = 100
-)
+// shutdown is how long everything gets to end once no request is left. The Deployment's terminationGracePeriodSeconds is longer than the
+// time for that and for the requests (Options.ShutdownDelay, maxHold) together.
+const shutdown = 15 * time.Second
 
 // Run runs the webhook in the cluster that the environment names until ctx is done.
 func Run(ctx context.Context, o Options) error {
@@ -78,7 +72,9 @@ func logger(o Options) logr.Logger {
 // newManager makes the manager with everything that it runs.
 func newManager(ctx context.Context, config *rest.Config, o Options, drain *drainer) (manager.Manager, error) {
 	config = rest.CopyConfig(config)
-	config.QPS, config.Burst = clientQPS, clientBurst
+	// No bound on this side: requests that wait here for their turn are waited for by the API server itself, which after 30 s lets the pod go
+	// without a checkpoint. Its own priority and fairness bounds what this program may ask.
+	config.QPS = -1
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
