@@ -27,7 +27,7 @@ func (b *Bed) Scale(ctx context.Context, deployment string, replicas int32) erro
 		if err := b.Client.Get(ctx, client.ObjectKey{Namespace: install.Namespace, Name: deployment}, &d); err != nil {
 			return err
 		}
-		pods, err := b.componentPods(ctx, deployment)
+		pods, err := b.ComponentPods(ctx, deployment)
 		if err != nil {
 			return err
 		}
@@ -38,7 +38,8 @@ func (b *Bed) Scale(ctx context.Context, deployment string, replicas int32) erro
 	})
 }
 
-func (b *Bed) componentPods(ctx context.Context, name string) ([]corev1.Pod, error) {
+// ComponentPods are the pods of a Deployment or DaemonSet of Cryopod.
+func (b *Bed) ComponentPods(ctx context.Context, name string) ([]corev1.Pod, error) {
 	var pods corev1.PodList
 	err := b.Client.List(ctx, &pods, client.InNamespace(install.Namespace), client.MatchingLabels{"app.kubernetes.io/name": name})
 	if err != nil {
@@ -49,7 +50,7 @@ func (b *Bed) componentPods(ctx context.Context, name string) ([]corev1.Pod, err
 
 // WebhookCalls is how many calls the webhook's pods have answered at a path, as their metrics say.
 func (b *Bed) WebhookCalls(ctx context.Context, path string) (float64, error) {
-	pods, err := b.componentPods(ctx, "cryopod-webhook")
+	pods, err := b.ComponentPods(ctx, "cryopod-webhook")
 	if err != nil {
 		return 0, err
 	}

@@ -23,7 +23,7 @@ func (i Installer) waitReady(ctx context.Context) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
-		missing := i.missing(ctx)
+		missing := i.Ready(ctx)
 		if missing == nil {
 			return nil
 		}
@@ -35,8 +35,8 @@ func (i Installer) waitReady(ctx context.Context) error {
 	}
 }
 
-// missing says what is not ready yet.
-func (i Installer) missing(ctx context.Context) error {
+// Ready says what is not ready yet; nil: every part runs, and every node's agent has verified that it can save and restore.
+func (i Installer) Ready(ctx context.Context) error {
 	return errors.Join(i.deployment(ctx, "cryopod-webhook"), i.deployment(ctx, "cryopod-scheduler"), i.agents(ctx), i.profiles(ctx))
 }
 

@@ -37,6 +37,31 @@ type Target struct {
 func (t *Target) source() (*cluster.Node, error) { return t.Bed.Cluster.Node(t.Node) }
 
 // All are the faults, in a fixed order.
+//
+//	kill-agent           kill -9 of the source's agent
+//	kill-webhook         kill -9 of one replica of the webhook
+//	kill-webhooks        … of all replicas
+//	kill-scheduler       … of all replicas of Cryopod's scheduler
+//	kill-containerd      kill -9 of the source's containerd; containers go on
+//	kill-kubelet         kill -9 of the source's kubelet
+//	restart-kubelet      SIGTERM, as an upgrade does
+//	registry-down        the registry's process is ended
+//	registry-slow        bandwidth of each connection and latency
+//	registry-500         for all requests or for some
+//	registry-lost-blob   the first blob of a checkpoint that is read is not there, then and later
+//	disk-full            the source's archives break off in the middle
+//	api-cut-node         packets between the source, its pods included, and the API server are dropped
+//	api-cut-agents       … between all agents and the API server
+//	api-frozen           the API server's process stands still, for everybody
+//	node-cut             the source is off the network
+//	node-frozen          all processes of the source stand still
+//	clock-agent          the wall clock of the source's agent jumps, by up to two hours in either direction
+//	clock-webhook        … of one replica of the webhook
+//	clock-node           … of agent, webhook, scheduler, kubelet and containerd on the source
+//	probe-fails          the liveness probe of the pod on the source, if it has one by HTTP, fails; also while it is frozen
+//	certificate-expired  the webhook's certificate, or the CA that is trusted, or both, are replaced by expired ones; heals by itself
+//
+// Those with a length last until undo; kills and restarts end by themselves.
 func All() []Fault {
 	return []Fault{
 		{"kill-agent", killAgent},
@@ -45,8 +70,22 @@ func All() []Fault {
 		{"kill-scheduler", killAll("scheduler")},
 		{"kill-containerd", killProgram("containerd")},
 		{"kill-kubelet", killProgram("kubelet")},
-		{"node-cut", cutNode},
+		{"restart-kubelet", restartKubelet},
 		{"registry-down", stopRegistry},
+		{"registry-slow", slowRegistry},
+		{"registry-500", failRegistry},
+		{"registry-lost-blob", loseBlob},
+		{"disk-full", fillDisk},
+		{"api-cut-node", cutAPIFromNode},
+		{"api-cut-agents", cutAPIFromAgents},
+		{"api-frozen", stopAPIServer},
+		{"node-cut", cutNode},
+		{"node-frozen", freezeNode},
+		{"clock-agent", skewAgent},
+		{"clock-webhook", skewWebhook},
+		{"clock-node", skewNode},
+		{"probe-fails", failProbe},
+		{"certificate-expired", expireCertificate},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/cryopod/cryopod/test/e2e/bed"
 	"github.com/cryopod/cryopod/test/e2e/cluster"
-	"github.com/cryopod/cryopod/test/e2e/install"
 )
 
 // killTimeout bounds the time from a signal to the end of its process.
@@ -119,27 +119,34 @@ func killComponent(
 	if err := kill(ctx, all); err != nil {
 		return nil, "", err
 	}
-	return func(ctx context.Context) error { return skipBackOff(ctx, t.Bed, "cryopod-"+name) }, killed(name, all), nil
+	return func(ctx context.Context) error { return replaceStuck(ctx, t.Bed, "cryopod-"+name) }, killed(name, all), nil
 }
 
-// skipBackOff replaces those pods of a component that the kubelet has wait before it starts them again, which it does for the longer the
-// more often they were killed: many attacks would else become one long outage.
-func skipBackOff(ctx context.Context, b *bed.Bed, component string) error {
-	var pods corev1.PodList
-	err := b.Client.List(ctx, &pods, client.InNamespace(install.Namespace), client.MatchingLabels{"app.kubernetes.io/name": component})
+// components are the names of Cryopod's parts.
+var components = []string{"cryopod-agent", "cryopod-webhook", "cryopod-scheduler"}
+
+// replaceStuck replaces those pods of a component that the kubelet leaves alone for a long while. After many kills it waits for the longer
+// before it starts a container again, which would make many attacks one long outage. And a container that it started while its clock was
+// ahead it does not probe, so that the pod is not ready, until its clock is there again.
+func replaceStuck(ctx context.Context, b *bed.Bed, component string) error {
+	pods, err := b.ComponentPods(ctx, component)
 	if err != nil {
-		return fmt.Errorf("listing the pods of %q: %w", component, err)
+		return err
 	}
 	var errs []error
-	for i := range pods.Items {
-		for _, c := range pods.Items[i].Status.ContainerStatuses {
-			if c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff" {
-				errs = append(errs, client.IgnoreNotFound(b.Client.Delete(ctx, &pods.Items[i], client.GracePeriodSeconds(1))))
-				break
-			}
+	for i := range pods {
+		if pods[i].DeletionTimestamp == nil && slices.ContainsFunc(pods[i].Status.ContainerStatuses, stuck) {
+			errs = append(errs, client.IgnoreNotFound(b.Client.Delete(ctx, &pods[i])))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func stuck(c corev1.ContainerStatus) bool {
+	// Clocks of kubelet and API server are the same, but for what faults do to them.
+	const ahead = 5 * time.Second
+	return c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff" ||
+		c.State.Running != nil && time.Until(c.State.Running.StartedAt.Time) > ahead
 }
 
 // killProgram kills one of the source's own programs, which its init starts again.

@@ -45,7 +45,7 @@ func (p Process) Alive() bool {
 		return false
 	}
 	state, started, err := stat(p.PID)
-	return err == nil && started == p.Started && state != 'Z' && state != 'X'
+	return err == nil && started == p.Started && !ended(state)
 }
 
 // Signal sends sig, and nothing to a process that is gone.
@@ -125,18 +125,38 @@ func (p Process) Command() string {
 // stat reads a process's state and start time. The command's name may hold spaces and parentheses, so fields are
 // counted from the last closing one.
 func stat(pid int) (state byte, started uint64, err error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	state, started, err = readStat(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading the state of process %d: %w", pid, err)
+	}
+	return state, started, nil
+}
+
+// Started is when the process was started whose directory in a /proc, which may be a machine's, is dir. It is 0 when there is none such, or
+// it has ended.
+func Started(dir string) uint64 {
+	state, started, err := readStat(filepath.Join(dir, "stat"))
+	if err != nil || ended(state) {
+		return 0
+	}
+	return started
+}
+
+func ended(state byte) bool { return state == 'Z' || state == 'X' }
+
+func readStat(path string) (state byte, started uint64, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, 0, err
 	}
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 	const stateField, startField = 0, 19
 	if len(fields) <= startField {
-		return 0, 0, fmt.Errorf("reading the state of process %d: %d fields", pid, len(fields))
+		return 0, 0, fmt.Errorf("%d fields in %q", len(fields), path)
 	}
 	started, err = strconv.ParseUint(fields[startField], 10, 64)
 	if err != nil {
-		return 0, 0, fmt.Errorf("reading the start time of process %d: %w", pid, err)
+		return 0, 0, fmt.Errorf("parsing the start time: %w", err)
 	}
 	return fields[stateField][0], started, nil
 }
