@@ -40,6 +40,8 @@ var (
 	server *apiserver.Server
 	admin  client.WithWatch
 	hooks  *envtest.WebhookInstallOptions
+	// cached reads what the webhook has in its cache.
+	cached client.Reader
 	// calls counts the webhook's requests by path.
 	calls = map[string]*atomic.Int64{admission.PathPod: {}, admission.PathEviction: {}, injectorPath: {}}
 )
@@ -116,6 +118,7 @@ func newManager(ctx context.Context) (ctrl.Manager, error) {
 	if err := admission.SetupWithManager(ctx, mgr, admission.Options{Hold: hold, PickupTimeout: 4 * time.Second}); err != nil {
 		return nil, err
 	}
+	cached = mgr.GetClient()
 	admission.SetupNodes(mgr, termination.Defaults())
 	mgr.GetWebhookServer().Register(injectorPath, &webhook.Admission{Handler: injector()})
 	return mgr, nil
