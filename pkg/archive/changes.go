@@ -18,8 +18,8 @@ const (
 	freeChanges = 256 << 20
 	ratio       = 100
 
-	// changedEntries is how many times as many changed files there may be as an archive has entries.
-	changedEntries = 10
+	// changedEntries is how many times as many changed files there may be as an archive has entries, and how much longer their names in all.
+	changedEntries = 3
 )
 
 // checkChanges reads rootfs-diff.tar, the container's changed files as one packed layer of an image, of that many bytes packed. The runtime
@@ -34,7 +34,7 @@ func checkChanges(r io.Reader, packed int64, l Limits) error {
 		return fmt.Errorf("unpacking: %w: no gzip", ErrMalformed)
 	}
 	defer func() { _ = plain.Close() }()
-	t := newTape(unpacking{plain}, min(l.Bytes, freeChanges+packed*ratio), l.Entries*changedEntries)
+	t := newTape(unpacking{plain}, min(l.Bytes, freeChanges+packed*ratio), l.Entries*changedEntries, changedEntries*extendedBytes)
 	for {
 		h, err := t.next()
 		if err == io.EOF {

@@ -48,7 +48,7 @@ var (
 type Limits struct {
 	// Bytes is the size of the whole archive, and of what its rootfs-diff.tar unpacks to.
 	Bytes int64
-	// Entries is the number of files and directories; the changed files of the container count apart, ten times as many.
+	// Entries is the number of files and directories; the changed files of the container count apart, three times as many.
 	Entries int
 	// Depth is the number of elements of a name.
 	Depth int
@@ -112,7 +112,7 @@ const (
 func NewReader(r io.Reader, l Limits) *Reader {
 	l = l.withDefaults()
 	return &Reader{
-		tape:   newTape(r, l.Bytes, l.Entries),
+		tape:   newTape(r, l.Bytes, l.Entries, extendedBytes),
 		limits: l,
 		seed:   maphash.MakeSeed(),
 		seen:   make(map[uint64]kind),

@@ -12,10 +12,12 @@ import (
 )
 
 const (
-	// headerBytes bounds what one entry's headers may take, extended ones included, and allHeaderBytes those of all entries: the tar reader
-	// goes through chains of extended headers without ever coming back.
-	headerBytes    = 256 << 10
-	allHeaderBytes = 64 << 20
+	// headerBytes bounds what one entry's headers may take, extended ones included: the tar reader goes through chains of them without ever
+	// coming back. extendedBytes bounds what all entries' headers take beyond a block each.
+	headerBytes   = 64 << 10
+	extendedBytes = 8 << 20
+
+	blockSize = 512
 
 	// trailer bounds the zeros that may follow an archive's end mark: tar pads to the size of a tape's record.
 	trailer = 64 << 10
@@ -28,12 +30,13 @@ type tape struct {
 	limit   int64
 	entries int
 	most    int
-	headers int64
+	// extended is how many bytes of extended headers are still allowed.
+	extended int64
 }
 
-func newTape(r io.Reader, bytes int64, entries int) *tape {
+func newTape(r io.Reader, bytes int64, entries int, extended int64) *tape {
 	raw := &meter{r: bufio.NewReaderSize(r, 256<<10), left: bytes}
-	return &tape{raw: raw, tar: tar.NewReader(raw), limit: bytes, most: entries}
+	return &tape{raw: raw, tar: tar.NewReader(raw), limit: bytes, most: entries, extended: extended}
 }
 
 // next goes to the next entry, over what is left of the last one's content; io.EOF after the end mark.
@@ -42,10 +45,11 @@ func (t *tape) next() (*tar.Header, error) {
 		return nil, err
 	}
 	before := t.raw.left
-	t.raw.stop = max(before-min(headerBytes, allHeaderBytes-t.headers), 0)
+	t.raw.stop = max(before-min(headerBytes, t.extended+3*blockSize), 0) // the padding before it, or the second block of the end mark
 	h, err := t.tar.Next()
 	t.raw.stop = 0
-	if t.headers += before - t.raw.left; err == nil {
+	t.extended -= max(before-t.raw.left-2*blockSize, 0)
+	if err == nil {
 		if t.entries++; t.entries > t.most {
 			return nil, ErrTooMany
 		}
@@ -91,10 +95,10 @@ func (t *tape) end() error {
 // failure explains an error of the tar reader or of what lies below it.
 func (t *tape) failure(err error) error {
 	switch {
-	case errors.Is(err, ErrTooLarge), t.raw.spent:
-		return fmt.Errorf("reading archive of more than %d bytes: %w", t.limit, ErrTooLarge)
 	case t.raw.stopped:
-		return fmt.Errorf("reading archive: headers: %w", ErrTooLarge)
+		return fmt.Errorf("reading archive entry number %d: its headers have %w", t.entries+1, ErrTooLarge)
+	case errors.Is(err, ErrTooLarge):
+		return fmt.Errorf("reading archive of more than %d bytes: %w", t.limit, ErrTooLarge)
 	case t.raw.err != nil:
 		return fmt.Errorf("reading archive: %w", t.raw.err)
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
@@ -123,18 +127,14 @@ type meter struct {
 	r          io.Reader
 	left, stop int64
 	ended      bool
-	// spent and stopped are set when more than left, or than down to stop, was wanted.
-	spent, stopped bool
-	err            error
+	// stopped is set when more was wanted than down to stop, where there would have been more.
+	stopped bool
+	err     error
 }
 
 func (m *meter) Read(p []byte) (int, error) {
 	if m.left <= m.stop {
-		if m.left <= 0 {
-			m.spent = true
-		} else {
-			m.stopped = true
-		}
+		m.stopped = m.left > 0
 		return 0, ErrTooLarge
 	}
 	if int64(len(p)) > m.left-m.stop {
