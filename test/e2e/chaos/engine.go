@@ -5,13 +5,16 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -76,13 +79,38 @@ func (e *Engine) Close() { e.stop() }
 
 // Result is a run with what is to be said of it.
 type Result struct {
-	Plan    plan.Plan
-	Verdict check.Verdict
+	Plan    plan.Plan     `json:"plan"`
+	Verdict check.Verdict `json:"verdict"`
 	// Faults are those that were made.
-	Faults []string
-	Took   time.Duration
+	Faults []string      `json:"faults"`
+	Took   time.Duration `json:"took"`
 	// Dir is where its history is.
-	Dir string
+	Dir string `json:"-"`
+}
+
+// resultFile is where a result is kept beside its history.
+const resultFile = "result.json"
+
+// Results are those of all runs whose histories are in a folder, in the order of their seeds.
+func Results(out string) ([]*Result, error) {
+	files, err := filepath.Glob(filepath.Join(out, "*", resultFile))
+	if err != nil {
+		return nil, fmt.Errorf("looking for runs in %q: %w", out, err)
+	}
+	var all []*Result
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("reading a run: %w", err)
+		}
+		r := &Result{Dir: filepath.Dir(f)}
+		if err := json.Unmarshal(text, r); err != nil {
+			return nil, fmt.Errorf("decoding run %q: %w", f, err)
+		}
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b *Result) int { return cmp.Compare(a.Plan.Seed, b.Plan.Seed) })
+	return all, nil
 }
 
 // Failed tells whether a promise was broken.
@@ -110,7 +138,7 @@ func (e *Engine) Run(ctx context.Context, seed uint64) (*Result, error) {
 		return nil, fmt.Errorf("making the run of seed %d (%v): %w", seed, p, err)
 	}
 	result := &Result{Plan: p, Verdict: check.Judge(r.log.Entries(), entries), Faults: r.made(), Took: time.Since(began), Dir: dir}
-	if err := report.Write(filepath.Join(dir, "verdict.json"), result.Verdict); err != nil {
+	if err := report.Write(filepath.Join(dir, resultFile), result); err != nil {
 		return nil, err
 	}
 	return result, r.log.Err()
@@ -124,7 +152,7 @@ func (r *run) do(ctx context.Context) (entries []recorder.Entry, err error) {
 			// Nothing of it may be left for the next one.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 			defer cancel()
-			err = errors.Join(err, r.clear(ctx))
+			err = errors.Join(err, fault.Reset(ctx, r.Bed), r.clear(ctx))
 		}
 	}()
 	if err := r.start(ctx); err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/test/e2e/bed"
 	"github.com/cryopod/cryopod/test/e2e/chaos/check"
+	"github.com/cryopod/cryopod/test/e2e/chaos/fault"
 	"github.com/cryopod/cryopod/test/e2e/chaos/history"
-	"github.com/cryopod/cryopod/test/e2e/install"
 )
 
 const (
@@ -38,9 +38,10 @@ func (r *run) rest(ctx context.Context) {
 		if err := r.insist(ctx, r.takeBack); err != nil {
 			return err
 		}
-		return bed.Until(ctx, func(ctx context.Context) error {
-			return errors.Join(r.atRest(ctx), install.Installer{Cluster: r.Bed.Cluster, Client: r.Bed.Client}.Ready(ctx))
-		})
+		if err := fault.Calm(ctx, r.Bed); err != nil {
+			return err
+		}
+		return bed.Until(ctx, r.atRest)
 	})
 }
 
@@ -60,7 +61,7 @@ func (r *run) takeBack(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// atRest says what still changes: attempts and claims that have not ended, pods that have not gone, nodes that are not heard.
+// atRest says what still changes: attempts and claims that have not ended, pods that have not gone.
 func (r *run) atRest(ctx context.Context) error {
 	var checkpoints v1alpha1.PodCheckpointList
 	if err := r.Bed.Client.List(ctx, &checkpoints, client.InNamespace(r.maker.Namespace)); err != nil {
@@ -78,11 +79,6 @@ func (r *run) atRest(ctx context.Context) error {
 	for _, p := range pods.Items {
 		if p.DeletionTimestamp != nil {
 			return fmt.Errorf("pod %q is still there", p.Name)
-		}
-	}
-	for _, n := range r.Nodes {
-		if ready, err := r.Bed.Ready(ctx, n); err != nil || !ready {
-			return fmt.Errorf("node %q is ready: %t (%w)", n, ready, err)
 		}
 	}
 	return nil

@@ -82,7 +82,7 @@ func (j *judge) requests() {
 		during := span{e.Time.Add(-r.Took), e.Time}
 		allowed := Hold + HoldSlack
 		if slices.ContainsFunc(faults, func(f span) bool { return during.overlap(span{f.from, f.to.Add(recovery)}) > 0 }) {
-			allowed = WebhookTimeout + HoldSlack
+			allowed = Unanswered + HoldSlack
 		}
 		for _, o := range outages {
 			allowed += during.overlap(o)

@@ -136,7 +136,7 @@ func TestJudgeWhatIsBroken(t *testing.T) {
 		}},
 		"a request is held for too long even for a fault": {check.NotHeld, func() *forgery {
 			f := restored()
-			f.add(50, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Took: 37 * time.Second, Code: 201}})
+			f.add(50, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Took: 66 * time.Second, Code: 201}})
 			return f
 		}},
 		"put off after the deadline": {check.NotHeld, func() *forgery {

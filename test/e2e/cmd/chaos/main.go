@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,7 +25,6 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/bed"
 	"github.com/cryopod/cryopod/test/e2e/chaos"
 	"github.com/cryopod/cryopod/test/e2e/cluster"
-	"github.com/cryopod/cryopod/test/e2e/report"
 )
 
 // maxSeed keeps the numbers short that people have to repeat.
@@ -39,6 +39,7 @@ type options struct {
 	duration time.Duration
 	out      string
 	keep     bool
+	collect  string
 }
 
 func main() {
@@ -51,6 +52,8 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 0, "after how long to begin no more runs; 0 for never")
 	flag.StringVar(&o.out, "out", "_out/chaos.json", "where to write the report; the histories go to a folder of that name")
 	flag.BoolVar(&o.keep, "keep", false, "leave the cluster up")
+	flag.StringVar(&o.collect, "collect", "",
+		"make no runs: write the report of those whose histories are in these folders, separated by commas")
 	flag.Parse()
 	// What client-go has to say of an API server that is away is no news here.
 	ctrl.SetLogger(logr.Discard())
@@ -97,6 +100,10 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	s := &series{options: o}
+	if o.collect != "" {
+		return s.collected(strings.Split(o.collect, ","))
+	}
 	mark := dirty{filepath.Join(o.histories(), o.cluster+".unfinished")}
 	b, err := up(ctx, o, mark)
 	if err != nil {
@@ -113,15 +120,8 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer engine.Close()
-	s := &series{options: o}
-	if err := s.attack(ctx, engine, mark); err != nil {
-		return err
-	}
-	if err := report.Write(o.out, s.report()); err != nil {
-		return err
-	}
-	fmt.Printf("\n%s\nwritten to %s\n", s.summary(), o.out)
-	return s.err()
+	// A series that is broken off is worth a report as well.
+	return errors.Join(s.attack(ctx, engine, mark), s.write())
 }
 
 func nodeNames(b *bed.Bed) []string {

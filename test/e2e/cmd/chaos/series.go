@@ -82,6 +82,30 @@ func (s *series) attack(ctx context.Context, engine *chaos.Engine, mark dirty) e
 	return nil
 }
 
+// collected writes the report of runs that were made before.
+func (s *series) collected(folders []string) error {
+	for _, f := range folders {
+		results, err := chaos.Results(f)
+		if err != nil {
+			return err
+		}
+		s.results = append(s.results, results...)
+	}
+	if len(s.results) == 0 {
+		return fmt.Errorf("collecting the runs of %q: there are none", folders)
+	}
+	return s.write()
+}
+
+// write writes the report, and tells whether anything was wrong.
+func (s *series) write() error {
+	if err := report.Write(s.out, s.report()); err != nil {
+		return err
+	}
+	fmt.Printf("\n%s\nwritten to %s\n", s.summary(), s.out)
+	return s.err()
+}
+
 // describe tells a run in a line, and its violations in one each.
 func describe(r *chaos.Result) string {
 	var b strings.Builder
@@ -100,10 +124,14 @@ func describe(r *chaos.Result) string {
 }
 
 func (s *series) report() result {
+	command := fmt.Sprintf("make chaos SEED=%d RUNS=%d", s.seed, s.runs)
+	if s.collect != "" {
+		command += " and others, collected"
+	}
 	r := result{
 		Report: report.Report{
 			Name: "chaos", Machine: report.Machine(), Runs: len(s.results), Metrics: map[string]report.Metric{},
-			Command: fmt.Sprintf("make chaos SEED=%d RUNS=%d", s.seed, s.runs),
+			Command: command,
 		},
 		FirstSeed: s.seed, Faults: map[string]int{}, Triggers: map[string]int{}, Failed: []failedRun{}, Broken: s.broken,
 	}
