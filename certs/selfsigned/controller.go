@@ -163,7 +163,11 @@ func same(a, b *tls.Certificate) bool {
 // renew writes a new certificate into the Secret, whose change brings it back here. A conflict means that another replica was
 // faster, whose certificate is as good.
 func (r *Rotator) renew(ctx context.Context, secret *corev1.Secret, now time.Time) error {
-	data, err := r.Policy.Issue(r.inUse(secret.Data), now)
+	old, err := r.inUse(ctx, secret.Data)
+	if err != nil {
+		return err
+	}
+	data, err := r.Policy.Issue(old, now)
 	if err != nil {
 		return err
 	}
@@ -175,9 +179,9 @@ func (r *Rotator) renew(ctx context.Context, secret *corev1.Secret, now time.Tim
 	return nil
 }
 
-// inUse is the Secret's data with the CAs of the certificates that are being served and that wait for it: who empties the Secret must not
-// make them forgotten.
-func (r *Rotator) inUse(data map[string][]byte) map[string][]byte {
+// inUse is the Secret's data with the CAs of the certificates that this replica serves and is about to, and those that the API server was told
+// to trust, which other replicas may still need: who empties the Secret must not make them forgotten.
+func (r *Rotator) inUse(ctx context.Context, data map[string][]byte) (map[string][]byte, error) {
 	pairs := []*tls.Certificate{r.serving.Load()}
 	for _, w := range r.waiting {
 		pairs = append(pairs, w.pair)
@@ -191,7 +195,16 @@ func (r *Rotator) inUse(data map[string][]byte) map[string][]byte {
 			cas = append(cas, ca)
 		}
 	}
-	return map[string][]byte{KeyCA: slices.Concat(encode(cas), data[KeyCA])}
+	config := &admissionregistrationv1.MutatingWebhookConfiguration{}
+	err := r.Client.Get(ctx, client.ObjectKey{Name: r.Configuration}, config)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("reading MutatingWebhookConfiguration %q: %w", r.Configuration, err)
+	}
+	all := slices.Concat(encode(cas), data[KeyCA])
+	for i := range config.Webhooks {
+		all = append(all, config.Webhooks[i].ClientConfig.CABundle...)
+	}
+	return map[string][]byte{KeyCA: all}, nil
 }
 
 // trust has the API server trust the Secret's CAs, and reports whether it does. A configuration that is not there calls nobody.

@@ -172,6 +172,27 @@ func TestRenewedByHand(t *testing.T) {
 	}
 }
 
+// TestRenewedByAnotherReplica has a replica renew that knows nothing of the certificate that the other one serves.
+func TestRenewedByAnotherReplica(t *testing.T) {
+	c, clk := server(t), clocktesting.NewFakePassiveClock(time.Now())
+	a, b := replica(c, clk), replica(c, clk)
+	for range 3 {
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+		if err := c.Update(context.Background(), secret); err != nil {
+			t.Fatal(err)
+		}
+		run(t, b)
+		run(t, b)
+		run(t, a)
+		for _, r := range []*selfsigned.Rotator{a, b} {
+			if err := trusted(t, c, r); err != nil {
+				t.Fatalf("the API server refuses what is served: %v", err)
+			}
+		}
+		b = replica(c, clk) // which starts anew
+	}
+}
+
 func pemOf(pair *tls.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
 }

@@ -32,7 +32,7 @@ const (
 )
 
 // maxCAs bounds the CAs that are trusted at a time. More than two occur only when certificates are renewed by hand.
-const maxCAs = 4
+const maxCAs = 8
 
 // Policy says what certificates to make.
 type Policy struct {

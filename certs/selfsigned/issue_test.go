@@ -84,11 +84,11 @@ func TestIssueKeepsTrust(t *testing.T) {
 		t.Errorf("%d CAs are trusted after the others have expired, want 1", n)
 	}
 	data := first
-	for range 6 {
+	for range 8 {
 		data = issued(t, policy, data)
 	}
-	if n := countCAs(t, data); n != 4 {
-		t.Errorf("%d CAs are trusted after many renewals, want 4", n)
+	if n := countCAs(t, data); n != 8 {
+		t.Errorf("%d CAs are trusted after many renewals, want 8", n)
 	}
 }
 
