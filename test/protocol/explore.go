@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -61,7 +64,7 @@ type explorer struct {
 // is only where bubbles hang on; it fails where the world itself does not work.
 func Explore(t *testing.T, s world.Script, b Bounds, dir string) Report {
 	e := &explorer{t: t, script: s, bounds: b, dir: dir, began: time.Now(), states: map[uint64]struct{}{}}
-	fair := e.run(world.Plan{}, false)
+	fair := e.run(world.Plan{}, 0, false)
 	e.report.Points = len(fair.Points)
 	e.report.Whole = true
 	if b.Deviations > 0 {
@@ -71,7 +74,7 @@ func Explore(t *testing.T, s world.Script, b Bounds, dir string) Report {
 		}
 	}
 	if e.report.Violation != nil {
-		e.report.Story = e.run(e.report.Plan, true).Story
+		e.report.Story = e.run(e.report.Plan, 0, true).Story
 	}
 	e.report.States, e.report.Took = len(e.states), time.Since(e.began)
 	return e.report
@@ -82,10 +85,10 @@ func (e *explorer) level(plans []world.Plan, n int) []world.Plan {
 	var next []world.Plan
 	work := make(chan world.Plan)
 	var all sync.WaitGroup
-	for range max(e.bounds.Workers, 1) {
+	for worker := range max(e.bounds.Workers, 1) {
 		all.Go(func() {
 			for plan := range work {
-				r := e.run(plan, false)
+				r := e.run(plan, worker, false)
 				if n < e.bounds.Deviations && r.Violation == nil {
 					more := children(plan, r)
 					e.mu.Lock()
@@ -132,9 +135,14 @@ func (e *explorer) over() bool {
 }
 
 // run runs one schedule in a bubble of its own.
-func (e *explorer) run(plan world.Plan, story bool) world.Result {
+func (e *explorer) run(plan world.Plan, worker int, story bool) world.Result {
 	var r world.Result
-	synctest.Test(e.t, func(*testing.T) { r = world.Run(e.script, plan, e.dir, story) })
+	dir := filepath.Join(e.dir, strconv.Itoa(worker))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		e.t.Error(err)
+		return r
+	}
+	synctest.Test(e.t, func(*testing.T) { r = world.Run(e.script, plan, dir, story) })
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.report.Schedules++

@@ -36,6 +36,7 @@ type agent struct {
 func (w *World) startAgent(n *Node) {
 	w.lives++
 	a := &agent{Proc: w.newProc("agent", oursFaults, true), n: n, ledger: filepath.Join(w.dir, fmt.Sprintf("ledger-%d", w.lives))}
+	_ = os.Remove(a.ledger) // of another schedule
 	if n.ledger != nil {
 		if err := os.WriteFile(a.ledger, n.ledger, 0o600); err != nil {
 			w.broken(err)

@@ -91,7 +91,7 @@ func (w *World) unsettled() {
 // unrest is why the world is not as it should be in the end, nil when it is.
 func (w *World) unrest() *Violation {
 	w.mu.Lock()
-	busy := len(w.agenda) + len(w.pending) + len(w.arriving)
+	busy := len(w.agenda) + len(w.pending) + len(w.arriving) + len(w.ready)
 	w.mu.Unlock()
 	if busy > 0 || w.usersEnded < w.users {
 		return &Violation{PodRuns, "somebody is still at work"}

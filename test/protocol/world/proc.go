@@ -3,8 +3,9 @@
 package world
 
 import (
+	"cmp"
 	"context"
-	"sync"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,7 @@ type Proc struct {
 	cache  *cache
 	clock  *procClock
 	faults faults
-	queues []*queue
+	queues int
 	cut    time.Time // cut off from the API server until then
 }
 
@@ -97,71 +98,89 @@ func (noEvents) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}
 // queue calls a reconciler: once at a time for each key, again when something happened meanwhile, when it asked for it, and when it failed.
 type queue struct {
 	p         *Proc
+	number    int
 	retry     time.Duration
 	reconcile func(context.Context, types.NamespacedName) (time.Duration, error)
-
-	mu    sync.Mutex
-	items map[types.NamespacedName]*item
+	items     map[types.NamespacedName]*item
 }
 
+// item is a key of a queue. The world's mutex guards it.
 type item struct {
-	running, dirty bool
-	timer          *time.Timer
+	queue                  *queue
+	key                    types.NamespacedName
+	queued, running, dirty bool
+	timer                  *time.Timer
 }
 
 func (p *Proc) newQueue(retry time.Duration, reconcile func(context.Context, types.NamespacedName) (time.Duration, error)) *queue {
-	q := &queue{p: p, retry: retry, reconcile: reconcile, items: map[types.NamespacedName]*item{}}
-	p.queues = append(p.queues, q)
-	return q
+	p.queues++
+	return &queue{p: p, number: p.queues, retry: retry, reconcile: reconcile, items: map[types.NamespacedName]*item{}}
 }
 
 func (q *queue) addObject(obj client.Object) { q.add(client.ObjectKeyFromObject(obj)) }
 
 func (q *queue) add(key types.NamespacedName) {
-	if q.p.gone() {
-		return
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	w := q.p.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	it := q.items[key]
 	if it == nil {
-		it = &item{}
+		it = &item{queue: q, key: key}
 		q.items[key] = it
 	}
-	if it.running {
+	switch {
+	case q.p.gone(), it.queued:
+	case it.running:
 		it.dirty = true
-		return
-	}
-	it.running = true
-	go q.work(key, it)
-}
-
-func (q *queue) work(key types.NamespacedName, it *item) {
-	for {
-		after, err := q.reconcile(q.p.ctx, key)
-		if err != nil {
-			after = q.retry
-		}
-		if q.rest(key, it, after) {
-			return
-		}
+	default:
+		w.enqueue(it)
 	}
 }
 
-// rest ends the work on a key unless something happened meanwhile.
-func (q *queue) rest(key types.NamespacedName, it *item, after time.Duration) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if it.dirty && !q.p.gone() {
-		it.dirty = false
+// enqueue has the key looked at once everybody waits. The caller holds the mutex.
+func (w *World) enqueue(it *item) {
+	it.queued = true
+	w.ready = append(w.ready, it)
+	w.poke()
+}
+
+// work begins with the next key that something happened to; false when there is none. One begins at a time, so that each schedule is
+// always the same.
+func (w *World) work() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ready = slices.DeleteFunc(w.ready, func(it *item) bool { return it.queue.p.gone() })
+	if len(w.ready) == 0 {
 		return false
 	}
+	slices.SortFunc(w.ready, func(a, b *item) int {
+		return cmp.Or(cmp.Compare(a.queue.p.Name, b.queue.p.Name), cmp.Compare(a.queue.number, b.queue.number), cmp.Compare(a.key.String(), b.key.String()))
+	})
+	it := w.ready[0]
+	w.ready = w.ready[1:]
+	it.queued, it.running = false, true
+	go it.work()
+	return true
+}
+
+func (it *item) work() {
+	q, w := it.queue, it.queue.p.w
+	after, err := q.reconcile(q.p.ctx, it.key)
+	if err != nil {
+		after = q.retry
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	it.running = false
 	if it.timer != nil {
 		it.timer.Stop()
 	}
-	if after > 0 && !q.p.gone() {
-		it.timer = time.AfterFunc(after, func() { q.add(key) })
+	switch {
+	case q.p.gone():
+	case it.dirty:
+		it.dirty = false
+		w.enqueue(it)
+	case after > 0:
+		it.timer = time.AfterFunc(after, func() { q.add(it.key) })
 	}
-	return true
 }

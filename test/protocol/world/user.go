@@ -42,25 +42,28 @@ func (u *User) After(span time.Duration) { _ = u.sleep(u.ctx, span) }
 // drainPause is what kubectl drain leaves between two tries.
 const drainPause = 5 * time.Second
 
-// Drain evicts a pod as kubectl drain does, and gives up after so many tries; 0: never.
-func (u *User) Drain(pod string, tries int) {
-	for i := 1; ; i++ {
-		err := u.evict(u.ctx, pod, nil)
-		if err == nil || apierrors.IsNotFound(err) || i == tries {
-			return
-		}
-		u.After(drainPause)
-	}
+// Drain evicts a pod as kubectl drain does, and gives up when it was put off so many times; 0: never.
+func (u *User) Drain(pod string, patience int) {
+	u.ask(patience, func() error { return u.evict(u.ctx, pod, nil) })
 }
 
-// Delete deletes a pod as that user, and gives up after so many tries; 0: never.
-func (u *User) Delete(user, pod string, tries int) {
-	for i := 1; ; i++ {
-		err := u.deletePod(u.ctx, user, pod, &metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](5)})
-		if err == nil || apierrors.IsNotFound(err) || i == tries {
+// Delete deletes a pod as that user, and gives up when it was put off so many times; 0: never.
+func (u *User) Delete(user, pod string, patience int) {
+	u.ask(patience, func() error {
+		return u.deletePod(u.ctx, user, pod, &metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](5)})
+	})
+}
+
+// ask asks until it is granted, or there is nothing to ask for any more.
+func (u *User) ask(patience int, request func() error) {
+	for refused := 0; ; u.After(drainPause) {
+		err := request()
+		if apierrors.IsTooManyRequests(err) {
+			refused++
+		}
+		if err == nil || apierrors.IsNotFound(err) || refused > 0 && refused == patience {
 			return
 		}
-		u.After(drainPause)
 	}
 }
 

@@ -79,11 +79,12 @@ type World struct {
 	mu       sync.Mutex
 	arriving []*op
 	pending  []*op
+	ready    []*item
 	agenda   []*entry
 	round    int
 }
 
-// Run runs one schedule of the script in the bubble that it is called in. Ledgers go to dir.
+// Run runs one schedule of the script in the bubble that it is called in. Ledgers go to dir, which no other schedule uses meanwhile.
 func Run(s Script, plan Plan, dir string, story bool) Result {
 	w := &World{
 		script: s, plan: plan, dir: dir, talks: story, begin: time.Now(), end: time.Now().Add(span),
@@ -104,7 +105,7 @@ func (w *World) loop() {
 	for w.result.Violation == nil && w.result.Err == nil {
 		synctest.Wait()
 		w.check()
-		if w.due() {
+		if w.work() || w.due() {
 			continue
 		}
 		if o := w.next(); o != nil {
