@@ -61,10 +61,7 @@ func (k *Keeper) answer(ctx context.Context, c *Case, s source) (admission.Respo
 
 func (k *Keeper) decide(ctx context.Context, c *Case, s source) (admission.Response, metrics.EvictionDecision, error) {
 	if inject.Enabled(c.Pod) && !over(c.Pod) && !c.DryRun {
-		if err := k.observe(ctx, c); err != nil {
-			return admission.Response{}, "", err
-		}
-		if err := s.observe(ctx, c); err != nil {
+		if err := k.observe(ctx, c, s); err != nil {
 			return admission.Response{}, "", err
 		}
 	}

@@ -23,8 +23,9 @@ import (
 )
 
 // observe fills in what the decision about an opted-in pod needs. The cache tells which checkpoints there are; the latest is
-// read anew, as the cache may be behind. One that the cache lacks altogether is met when its name turns out to be taken.
-func (k *Keeper) observe(ctx context.Context, c *Case) error {
+// read anew, as the cache may be behind. One that the cache lacks altogether is met when its name turns out to be taken. About a pod that is
+// not to be saved no more is asked.
+func (k *Keeper) observe(ctx context.Context, c *Case, s source) error {
 	var list v1alpha1.PodCheckpointList
 	err := k.Cached.List(ctx, &list, client.InNamespace(c.Pod.Namespace),
 		client.MatchingLabels{v1alpha1.LabelPodUID: string(c.Pod.UID)})
@@ -39,17 +40,30 @@ func (k *Keeper) observe(ctx context.Context, c *Case) error {
 			return err
 		}
 	}
-	var profile v1alpha1.NodeProfile
-	err = k.Live.Get(ctx, client.ObjectKey{Name: c.Pod.Spec.NodeName}, &profile)
-	if err == nil {
-		c.Profile = &profile
-		if n := profile.Status.Notice; n != nil && n.Deadline.After(c.Now) && (len(n.Pods) == 0 || slices.Contains(n.Pods, c.Pod.UID)) {
-			c.Limit = c.limit(n.Deadline.Time)
-		}
+	if !wanted(*c, current(c.Checkpoints, c.Now)) {
 		return nil
 	}
-	if !apierrors.IsNotFound(err) {
+	if err := k.observeProfile(ctx, c); err != nil {
+		return err
+	}
+	return s.observe(ctx, c)
+}
+
+// observeProfile reads what the agent of the pod's node says.
+func (k *Keeper) observeProfile(ctx context.Context, c *Case) error {
+	var profile v1alpha1.NodeProfile
+	err := k.Live.Get(ctx, client.ObjectKey{Name: c.Pod.Spec.NodeName}, &profile)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("reading NodeProfile %q: %w", c.Pod.Spec.NodeName, err)
+	}
+	// It stays in memory for as long as the request is held. The node's images, which are most of it, are the scheduler's.
+	profile.Status.Images = nil
+	c.Profile = &profile
+	if n := profile.Status.Notice; n != nil && n.Deadline.After(c.Now) && (len(n.Pods) == 0 || slices.Contains(n.Pods, c.Pod.UID)) {
+		c.Limit = c.limit(n.Deadline.Time)
 	}
 	return nil
 }

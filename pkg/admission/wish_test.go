@@ -56,6 +56,9 @@ func TestEvictionOfAPodThatIsNotSavedForIt(t *testing.T) {
 		if !got.Allowed || len(got.Patches) > 0 || len(got.Warnings) > 0 || len(w.checkpoints()) > 0 || len(w.events.all()) > 0 {
 			t.Errorf("answer = %+v with events %q, want allowed as it came", got, w.events.all())
 		}
+		if w.count("get") != 1 {
+			t.Errorf("calls %q, want one that reads the pod", w.calls)
+		}
 	}, running(annotate(v1alpha1.AnnotationOn, "termination,delete")), canCheckpoint())
 }
 
