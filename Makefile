@@ -88,6 +88,14 @@ bench-migrate: ## Time from eviction to the first step on the new node, against 
 bench-taint: ## What of a node's pods is saved within 30 s of notice, against one pod after the other
 	@go run ./test/e2e/cmd/bench-taint
 
+.PHONY: bench-outage
+bench-outage: ## Replicas of the webhook killed every 2 s, its certificate renewed 100 times, while 100 pods a second are created
+	@go run ./test/bench/outage
+
+.PHONY: bench-scale
+bench-scale: ## Memory and CPU of each part at rest, with 5,000 nodes and 50,000 pods, and while those change
+	@go run ./test/bench/scale
+
 ##@ Install
 
 .PHONY: images
