@@ -3,6 +3,7 @@
 package world
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ import (
 
 const (
 	dumpTakes  = time.Second
-	pushTakes  = 2 * time.Second
+	pushTakes  = 2 * time.Second // unless the script says otherwise
 	agentRetry = 500 * time.Millisecond
 )
 
@@ -175,7 +176,7 @@ func (e exporter) Export(ctx context.Context, p source.Part) (v1alpha1.Container
 		return nil
 	})
 	if err == nil {
-		err = e.a.sleep(ctx, pushTakes)
+		err = e.a.sleep(ctx, cmp.Or(w.script.Push, pushTakes))
 	}
 	if err == nil {
 		err = e.a.do(ctx, registry, "ends the push of "+tag, func() error {
@@ -188,6 +189,9 @@ func (e exporter) Export(ctx context.Context, p source.Part) (v1alpha1.Container
 	}
 	if err != nil {
 		return out, err
+	}
+	if w.script.PushFails {
+		return out, errPull
 	}
 	out.Image, out.ImageTag, out.Bytes = tag+"@sha256:1", tag, 1<<20
 	return out, nil

@@ -125,7 +125,7 @@ func (w *World) missing() *Violation {
 			running++
 		}
 	}
-	if want := w.script.replicas(); running != want {
+	if want := w.wanted; running != want {
 		return &Violation{PodRuns, fmt.Sprintf("%d pods run, not %d", running, want)}
 	}
 	if uid := w.script.sourceUID; w.script.MustGo && w.source() != nil {

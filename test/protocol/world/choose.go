@@ -20,6 +20,7 @@ const (
 	crash    = "crashes before that, and is back soon"
 	crash40  = "crashes before that, and is back after 40 s"
 	cut45    = "is cut off from the API server for 45 s"
+	doneCut  = "takes effect, and then the node is cut off for 100 s"
 	lastNow  = "is slower than all others"
 	stall5   = "stalls for 5 s"
 	stall40  = "stalls for 40 s"
@@ -37,6 +38,7 @@ const (
 	long      = 40 * time.Second
 	cutSpan   = 45 * time.Second
 	nodeSpan  = 60 * time.Second
+	nodeLong  = 100 * time.Second
 	lagSpan   = 3 * time.Second
 	clockJump = 45 * time.Second
 )
@@ -70,6 +72,9 @@ func (w *World) options(o *op) []string {
 		return out
 	}
 	out = append(out, crash40, cut45, lastNow, stall5, stall100, ahead, back)
+	if w.agent != nil && o.p == w.agent.Proc {
+		out = append(out, doneCut)
+	}
 	for _, name := range slices.Sorted(maps.Keys(w.procs)) {
 		if p := w.procs[name]; p.faults == oursFaults && !p.gone() {
 			out = append(out, lags+name)
@@ -101,7 +106,7 @@ func (w *World) point(where string, options []string) string {
 func (w *World) decide(o *op) {
 	choice := w.point(o.p.Name+" "+o.what, w.options(o))
 	o.asked = true
-	if choice != "" && choice != lost {
+	if choice != "" && choice != lost && choice != doneCut {
 		w.tell(o.p.Name, o.what, "IT "+strings.ToUpper(choice))
 	}
 	switch choice {
@@ -110,6 +115,9 @@ func (w *World) decide(o *op) {
 		o.reply <- verdict{err: errCut}
 	case lost:
 		w.grant(o, true)
+	case doneCut:
+		w.grant(o, true)
+		w.cutNode(w.nodes[0], nodeLong)
 	case crash:
 		w.crash(o.p, soon)
 	case crash40:

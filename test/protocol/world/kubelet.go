@@ -23,6 +23,7 @@ import (
 const (
 	kubeletRetry = 2 * time.Second
 	pullBackOff  = 10 * time.Second
+	startTakes   = time.Second
 )
 
 var (
@@ -62,7 +63,7 @@ func (k *kubelet) reconcile(ctx context.Context, key types.NamespacedName) (time
 		return k.end(ctx, pod)
 	}
 	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
-		return 0, k.kill(ctx, pod.UID)
+		return 0, nil // somebody else wrote that; what runs goes when the pod is deleted
 	}
 	var after time.Duration
 	waiting := map[string]string{}
@@ -145,6 +146,12 @@ func (k *kubelet) run(ctx context.Context, pod *corev1.Pod, spec *corev1.Contain
 	c := &Container{name: spec.Name, pod: pod.Name, podUID: pod.UID, image: spec.Image}
 	if has != nil {
 		c.restarts = has.restarts + 1
+	}
+	if err := k.sleep(ctx, startTakes); err != nil {
+		return err
+	}
+	if cur := k.w.pod(client.ObjectKeyFromObject(pod)); cur == nil || cur.UID != pod.UID || cur.DeletionTimestamp != nil {
+		return notFound(refOf(pod))
 	}
 	return k.do(ctx, node, fmt.Sprintf("starts container %q of pod %s from %s", spec.Name, pod.Name, spec.Image), func() error {
 		if spec.Image == baseImage {

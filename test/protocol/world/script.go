@@ -4,6 +4,7 @@ package world
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -51,6 +52,9 @@ type Script struct {
 	RestoreFails bool
 	// Crashes is whether restored containers may end by themselves.
 	Crashes bool
+	// Push is how long a push takes, 0 for what is usual, and PushFails whether all fail in the end.
+	Push      time.Duration
+	PushFails bool
 	// Leaders is how many processes believe to lead, 0 for one.
 	Leaders int
 	// MustGo is whether the pod has to be gone in the end.
@@ -106,7 +110,8 @@ func (w *World) populate() {
 		})
 		w.must(profile)
 	}
-	n := ptr.To(int32(w.script.replicas()))
+	w.wanted = w.script.replicas()
+	n := ptr.To(int32(w.wanted))
 	if w.script.Named {
 		w.must(&appsv1.StatefulSet{
 			ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: ownerName, UID: ownerUID}, Spec: appsv1.StatefulSetSpec{Replicas: n},
@@ -175,30 +180,41 @@ func (w *World) populatePod(i int) {
 	w.must(pod)
 }
 
-// newOwner begins the ReplicaSet's or StatefulSet's controller: it makes the pods that are missing.
+// newOwner begins the ReplicaSet's or StatefulSet's controller: it makes the pods that are missing, all at the same time.
 func (w *World) newOwner() {
 	p := w.newProc("owner", clientFaults, true)
+	making := 0
 	q := p.newQueue(time.Second, func(ctx context.Context, _ types.NamespacedName) (time.Duration, error) {
-		active := 0
-		for _, pod := range w.pods() {
-			over := pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
-			if w.script.Named || pod.DeletionTimestamp == nil && !over {
-				active++
-			}
-		}
-		if active >= w.script.replicas() {
+		if w.active()+making >= w.wanted {
 			return 0, nil
 		}
-		if err := p.createPod(ctx, w.script.template()); err != nil {
-			return 0, err
-		}
-		return time.Millisecond, nil
+		making++
+		err := p.createPod(ctx, w.script.template())
+		making--
+		return time.Millisecond, err
 	})
-	p.cache.tell = func(ch change) {
-		if ch.ref.kind == "Pod" {
-			q.add(key(ownerName))
+	w.wake = func() {
+		for i := range w.wanted {
+			q.add(key(fmt.Sprintf("%s-%d", ownerName, i)))
 		}
 	}
+	p.cache.tell = func(ch change) {
+		if ch.ref.kind == "Pod" {
+			w.wake()
+		}
+	}
+}
+
+// active is how many pods the owner has.
+func (w *World) active() int {
+	n := 0
+	for _, pod := range w.pods() {
+		over := pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
+		if w.script.Named || pod.DeletionTimestamp == nil && !over {
+			n++
+		}
+	}
+	return n
 }
 
 // newScheduler begins the scheduler: it binds all pods to the other node, for the first one is to be cleared.

@@ -3,9 +3,11 @@
 package world
 
 import (
+	"context"
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,6 +40,9 @@ func (w *World) newUser(i int, act func(*User)) {
 
 // After waits.
 func (u *User) After(span time.Duration) { _ = u.sleep(u.ctx, span) }
+
+// agentGrace is what a stopped agent gets.
+const agentGrace = 20 * time.Second
 
 // drainPause is what kubectl drain leaves between two tries.
 const drainPause = 5 * time.Second
@@ -179,5 +184,81 @@ func (u *User) Save(pod string, attempt int) {
 			return nil
 		}
 		return err
+	})
+}
+
+// Scale has the owner want so many pods.
+func (u *User) Scale(pods int) {
+	_ = u.insist(fmt.Sprintf("scales the owner to %d", pods), func() error {
+		r := ref{"ReplicaSet", key(ownerName)}
+		if rs, ok := u.w.objects[r].(*appsv1.ReplicaSet); ok {
+			next := rs.DeepCopy()
+			next.Spec.Replicas = ptr.To(int32(pods))
+			u.w.put(next)
+		}
+		u.w.wanted = pods
+		u.w.wake()
+		return nil
+	})
+}
+
+// DeleteCheckpoints deletes all PodCheckpoints.
+func (u *User) DeleteCheckpoints() {
+	_ = u.insist("deletes all PodCheckpoints", func() error {
+		for _, pc := range u.w.checkpoints() {
+			u.w.remove(refOf(pc))
+		}
+		return nil
+	})
+}
+
+// ForceReplacements deletes all pods but the source by force.
+func (u *User) ForceReplacements() {
+	_ = u.insist("deletes all replacements by force", func() error {
+		for _, pod := range u.w.pods() {
+			if pod.UID != u.w.script.sourceUID {
+				u.w.remove(refOf(pod))
+			}
+		}
+		return nil
+	})
+}
+
+// CutOff cuts a node off from the API server.
+func (u *User) CutOff(node string, span time.Duration) {
+	_ = u.do(u.ctx, read, fmt.Sprintf("cuts %s off for %s", node, span), func() error {
+		u.w.cutNode(u.w.node(node), span)
+		return nil
+	})
+}
+
+// Heard is what the node controller writes when it hears of the node again.
+func (u *User) Heard(node string) {
+	u.change(node, "hears of "+node+" again", func(n *corev1.Node) {
+		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+		n.Spec.Taints = nil
+	})
+}
+
+// StopAgent stops the agent as a rolling update does: it may tidy up, and its successor begins when it has ended.
+func (u *User) StopAgent() {
+	w := u.w
+	_ = u.do(u.ctx, read, "stops the agent", func() error {
+		a := w.agent
+		if a.gone() {
+			return nil
+		}
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), agentGrace)
+			defer cancel()
+			a.r.Stop(ctx)
+			w.at(time.Now(), func() {
+				if !a.gone() {
+					w.crash(a.Proc, soon)
+				}
+			})
+			w.poke()
+		}()
+		return nil
 	})
 }

@@ -73,6 +73,8 @@ type World struct {
 	replicas          map[string]*replica
 	users, usersEnded int
 	changed           bool
+	wanted            int
+	wake              func()
 
 	woken chan struct{}
 
