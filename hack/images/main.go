@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cryopod/cryopod/hack/images/component"
 	"github.com/cryopod/cryopod/pkg/image"
@@ -79,15 +80,23 @@ func run(ctx context.Context, args []string) error {
 	if o.dockerConfig != "" {
 		to.Keychain = image.DockerConfig(o.dockerConfig)
 	}
-	for _, c := range component.All {
-		built, err := component.Build(ctx, c, certificates, platforms)
-		if err != nil {
+	// Side by side: a linker keeps one processor busy.
+	digests := make([]string, len(component.All))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, c := range component.All {
+		group.Go(func() error {
+			built, err := component.Build(ctx, c, certificates, platforms)
+			if err != nil {
+				return err
+			}
+			digests[i], err = to.Push(ctx, fmt.Sprintf("%s/%s:%s", o.registry, c.Name, o.tag), built)
 			return err
-		}
-		digest, err := to.Push(ctx, fmt.Sprintf("%s/%s:%s", o.registry, c.Name, o.tag), built)
-		if err != nil {
-			return err
-		}
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for _, digest := range digests {
 		fmt.Println(digest)
 	}
 	return nil
