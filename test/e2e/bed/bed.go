@@ -93,19 +93,26 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 			return nil, err
 		}
 	}
-	if err := (install.Installer{Cluster: c, Client: b.Client, Progress: o.Progress}).Install(ctx); err != nil {
-		if o.Progress != nil {
-			b.Diagnose(ctx, o.Progress, install.Namespace)
-		}
-		return nil, fmt.Errorf("installing Cryopod: %w", err)
-	}
-	if err := b.pushImages(ctx, o); err != nil {
-		return nil, err
-	}
-	if err := b.startRecorder(ctx); err != nil {
+	// What workloads need is made while Cryopod starts.
+	group, together := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.install(together, o) })
+	group.Go(func() error { return b.pushImages(together, o) })
+	group.Go(func() error { return b.startRecorder(together) })
+	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 	return b, nil
+}
+
+func (b *Bed) install(ctx context.Context, o Options) error {
+	err := install.Installer{Cluster: b.Cluster, Client: b.Client, Progress: o.Progress}.Install(ctx)
+	if err == nil {
+		return nil
+	}
+	if o.Progress != nil {
+		b.Diagnose(ctx, o.Progress, install.Namespace)
+	}
+	return fmt.Errorf("installing Cryopod: %w", err)
 }
 
 func newClient(c *cluster.Cluster) (client.WithWatch, error) {
