@@ -17,13 +17,16 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/bed"
 	"github.com/cryopod/cryopod/test/e2e/cluster"
 	"github.com/cryopod/cryopod/test/e2e/install"
+	"github.com/cryopod/cryopod/test/e2e/object"
 )
 
 // TestCrashAfterRestarts kills a restored process after what keeps it from rewinding, the node's agent or containerd, was away or was
-// restarted: it must begin anew all the same. It disturbs whole nodes, hence no other test runs beside it.
+// restarted: it must begin anew all the same. It disturbs whole nodes, hence it has two to itself.
 func TestCrashAfterRestarts(t *testing.T) {
+	beside(t)
 	s := newScene(t, "restarts", nil, "main")
-	s.create(s.Deployment(s.name, s.Template(s.name, s.Stepper(s.name, "main"))))
+	s.nodes = shaken
+	s.create(s.Deployment(s.name, object.ReservedOnly(s.Template(s.name, s.Stepper(s.name, "main")), shaken.names...)))
 	pod := s.settle()
 	for _, c := range []struct {
 		name string
@@ -50,16 +53,14 @@ func TestCrashAfterRestarts(t *testing.T) {
 	}
 }
 
-// otherNode is the one of the first two nodes that the pod is not on.
+// otherNode is the one of the scene's nodes that the pod is not on.
 func (s *scene) otherNode(pod *corev1.Pod) *cluster.Node {
 	s.t.Helper()
-	for _, n := range testbed.Cluster.Nodes()[:2] {
-		if n.Name() != pod.Spec.NodeName {
-			return n
-		}
+	node, err := s.nodes.other(pod.Spec.NodeName)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	s.t.Fatalf("pod %q has no other node to go to", pod.Name)
-	return nil
+	return node
 }
 
 func nothing(*scene, *cluster.Node) {}
@@ -74,7 +75,7 @@ func restartRuntime(s *scene, node *cluster.Node) {
 
 // stopAgent stops the agent's process in the middle of what it does, without the kubelet noticing at once.
 func stopAgent(s *scene, node *cluster.Node) {
-	ctx, cancel := s.within(10 * time.Second)
+	ctx, cancel := s.within(askTimeout)
 	defer cancel()
 	if _, err := node.Exec(ctx, "pkill", "-STOP", "-x", "agent"); err != nil {
 		s.t.Fatal(err)

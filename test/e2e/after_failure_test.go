@@ -43,19 +43,11 @@ var unrestorables = map[string]unrestorable{
 
 // TestAfterTheRestore has restored pods saved again, and pods that can't be restored start cold.
 func TestAfterTheRestore(t *testing.T) {
-	t.Run("again", func(t *testing.T) {
-		t.Parallel()
-		testAgainAndAgain(t)
-	})
-	t.Run("asked-once", func(t *testing.T) {
-		t.Parallel()
-		testAskedOnce(t)
-	})
+	t.Parallel()
+	inBackground(t, "again", testAgainAndAgain)
+	inParallel(t, "asked-once", testAskedOnce)
 	for name, c := range unrestorables {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			testUnrestorable(t, name, c)
-		})
+		inParallel(t, name, func(t *testing.T) { testUnrestorable(t, name, c) })
 	}
 }
 
@@ -84,12 +76,11 @@ func (s *scene) drainAndSpoil(
 	pod *corev1.Pod, place *place, target string, spoil func(*scene, v1alpha1.PodCheckpoint),
 ) (*corev1.Pod, time.Time) {
 	s.t.Helper()
-	draining.Lock()
-	defer draining.Unlock()
+	s.nodes.enter(pod.Spec.NodeName)
+	defer s.nodes.leave(s.uncordon)
 	place.close(target)
 	ctx, cancel := s.within(drainTimeout + moveTimeout)
 	defer cancel()
-	defer s.uncordon(pod.Spec.NodeName)
 	_, err := testbed.Kubectl.Drain(ctx, kubectl.Drain{
 		Node: pod.Spec.NodeName, Selector: object.LabelApp + "=" + s.name, Timeout: drainTimeout,
 	})
@@ -151,7 +142,7 @@ func inSpec(pod *corev1.Pod) []string {
 // eventsOn are the events of that reason about an object, once there is one.
 func (s *scene) eventsOn(kind, name, reason string) []corev1.Event {
 	s.t.Helper()
-	ctx, cancel := s.within(30 * time.Second)
+	ctx, cancel := s.within(toldTimeout)
 	defer cancel()
 	var found []corev1.Event
 	err := bed.Until(ctx, func(ctx context.Context) error {
@@ -182,12 +173,12 @@ type place struct {
 	label string
 }
 
-// place opens the first two nodes to pods with its label, until the test ends.
+// place opens the scene's nodes to pods with its label, until the test ends.
 func (s *scene) place() *place {
 	p := &place{s: s, label: "e2e.cryopod.io/" + s.Namespace}
-	for _, n := range testbed.Cluster.Nodes()[:2] {
-		p.open(n.Name())
-		s.t.Cleanup(func() { p.set(context.Background(), n.Name(), "-") })
+	for _, node := range s.nodes.names {
+		p.open(node)
+		s.t.Cleanup(func() { p.set(context.Background(), node, "-") })
 	}
 	return p
 }
@@ -196,7 +187,7 @@ func (p *place) open(node string)  { p.set(p.s.t.Context(), node, "=yes") }
 func (p *place) close(node string) { p.set(p.s.t.Context(), node, "-") }
 
 func (p *place) set(ctx context.Context, node, value string) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if _, err := testbed.Kubectl.Run(ctx, "label", "node", node, p.label+value); err != nil {
 		p.s.t.Error(err)

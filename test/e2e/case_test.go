@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,15 +26,16 @@ const (
 	// settled is how many steps a workload does before it is disturbed, and after that.
 	settled = 30
 	// startTimeout bounds the start of a pod, pulls of its images included, until it is settled.
-	startTimeout = 2 * time.Minute
+	startTimeout = 4 * time.Minute
 	// drainTimeout is above the default deadline of an eviction.
 	drainTimeout = 150 * time.Second
 	// moveTimeout bounds the time from the end of a drain to a replacement that runs and is settled.
-	moveTimeout = time.Minute
+	moveTimeout = 2 * time.Minute
+	// toldTimeout bounds the time until what has happened is written, in a PodCheckpoint or an event.
+	toldTimeout = time.Minute
+	// askTimeout bounds one run of kubectl that waits for nothing.
+	askTimeout = 30 * time.Second
 )
-
-// One drain at a time: each takes a node out of two away.
-var draining sync.Mutex
 
 // scene is a namespace with one pod, made by a controller of the scene's name.
 type scene struct {
@@ -44,18 +44,20 @@ type scene struct {
 	name string
 	// containers are those that report steps.
 	containers []string
+	// nodes are those that the pod moves between by drains.
+	nodes *pair
 }
 
 func newScene(t *testing.T, name string, labels map[string]string, containers ...string) *scene {
 	t.Helper()
 	namespace := "e2e-" + name + "-" + strings.ToLower(rand.Text()[:6])
-	s := &scene{Maker: testbed.Maker(namespace), t: t, name: name, containers: containers}
+	s := &scene{Maker: testbed.Maker(namespace), t: t, name: name, containers: containers, nodes: common}
 	s.create(s.NamespaceObject(labels))
 	t.Cleanup(s.end)
 	return s
 }
 
-// end removes the scene, but leaves a failed one to be looked at on a cluster that stays.
+// end takes the scene away, but leaves a failed one to be looked at on a cluster that stays.
 func (s *scene) end() {
 	if s.t.Failed() {
 		var report strings.Builder
@@ -65,9 +67,9 @@ func (s *scene) end() {
 			return
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	if err := testbed.RemoveNamespace(ctx, s.Namespace); err != nil {
+	if err := forget(ctx, s.Namespace); err != nil {
 		s.t.Error(err)
 	}
 }
@@ -133,11 +135,10 @@ func (s *scene) drain(pod *corev1.Pod) *corev1.Pod {
 // drainBy drains as drain does, with the options of d that say how.
 func (s *scene) drainBy(pod *corev1.Pod, d kubectl.Drain) *corev1.Pod {
 	s.t.Helper()
-	draining.Lock()
-	defer draining.Unlock()
+	s.nodes.enter(pod.Spec.NodeName)
+	defer s.nodes.leave(s.uncordon)
 	ctx, cancel := s.within(drainTimeout + moveTimeout)
 	defer cancel()
-	defer s.uncordon(pod.Spec.NodeName)
 	d.Node, d.Selector, d.Timeout = pod.Spec.NodeName, object.LabelApp+"="+s.name, drainTimeout
 	begun := time.Now()
 	drained, err := testbed.Kubectl.Drain(ctx, d)
@@ -165,7 +166,7 @@ func (s *scene) replaced(before *corev1.Pod, within time.Duration) *corev1.Pod {
 }
 
 func (s *scene) uncordon(node string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	if err := testbed.Kubectl.Uncordon(ctx, node); err != nil {
 		s.t.Error(err)
@@ -175,7 +176,7 @@ func (s *scene) uncordon(node string) {
 // checkpoint is the one attempt to save the pod, once it is in one of the phases.
 func (s *scene) checkpoint(pod *corev1.Pod, phases ...v1alpha1.Phase) v1alpha1.PodCheckpoint {
 	s.t.Helper()
-	ctx, cancel := s.within(30 * time.Second)
+	ctx, cancel := s.within(toldTimeout)
 	defer cancel()
 	var found v1alpha1.PodCheckpoint
 	err := bed.Until(ctx, func(ctx context.Context) error {
@@ -215,7 +216,7 @@ func (s *scene) noCheckpoint() {
 // event returns the first event of one of the reasons in the namespace, once there is one.
 func (s *scene) event(reasons ...string) corev1.Event {
 	s.t.Helper()
-	ctx, cancel := s.within(30 * time.Second)
+	ctx, cancel := s.within(toldTimeout)
 	defer cancel()
 	var found corev1.Event
 	err := bed.Until(ctx, func(ctx context.Context) error {

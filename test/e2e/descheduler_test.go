@@ -7,7 +7,6 @@ package e2e_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -27,15 +26,19 @@ func testAskedOnce(t *testing.T) {
 	s.create(s.Deployment(s.name, template))
 	before := s.settle()
 
-	ctx, cancel := s.within(time.Minute)
+	ctx, cancel := s.within(startTimeout)
 	defer cancel()
 	marked := s.watchMark(ctx, before)
-	// Its patience ends before the pod can be saved.
-	once, forget := context.WithTimeout(ctx, 500*time.Millisecond)
-	defer forget()
-	err := testbed.Client.SubResource("eviction").Create(once, before,
-		&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: before.Namespace, Name: before.Name}})
-	if err == nil {
+	// Its patience ends as soon as the pod is being saved.
+	once, forget := context.WithCancel(ctx)
+	answered := make(chan error, 1)
+	go func() {
+		answered <- testbed.Client.SubResource("eviction").Create(once, before,
+			&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: before.Namespace, Name: before.Name}})
+	}()
+	s.untilCheckpoint(before, toldTimeout, func(v1alpha1.PodCheckpoint) bool { return true })
+	forget()
+	if err := <-answered; err == nil {
 		t.Error("the pod was evicted at once, want an answer that takes longer than the one who asks waits")
 	}
 	after := s.replaced(before, moveTimeout)

@@ -46,8 +46,8 @@ func TestEvictionRequests(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("moves", testRequestMoves)
-	t.Run("budget", testRequestBudget)
+	inBackground(t, "moves", testRequestMoves)
+	inBackground(t, "budget", testRequestBudget)
 }
 
 // testRequestMoves asks for the eviction of a pod: Cryopod saves it and sends it away in its turn.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/cryopod/cryopod/test/e2e/bed"
 	"github.com/cryopod/cryopod/test/e2e/cluster"
@@ -18,8 +19,8 @@ import (
 // clusterVariable names the cluster to use and to leave up.
 const clusterVariable = "CRYOPOD_E2E_CLUSTER"
 
-// parallel is how many cases set up and check at a time, unless -parallel says otherwise; drains are one after the other anyway.
-const parallel = "4"
+// parallel is above the number of tests: slots, gate and alone say who runs beside whom.
+const parallel = "100"
 
 var (
 	testbed *bed.Bed
@@ -43,7 +44,7 @@ func run(m *testing.M) int {
 	}
 	var err error
 	testbed, err = bed.Up(ctx, bed.Options{
-		Cluster: name, Nodes: nodes, Reserved: []string{doomed, mortal}, Debian: true, Progress: os.Stderr,
+		Cluster: name, Nodes: nodes, Reserved: append([]string{doomed, mortal}, shaken.names...), Debian: true, Progress: os.Stderr,
 		// For the EvictionRequests. Cryopod does not use them unless it is told to.
 		FeatureGates: map[string]bool{"EvictionRequestAPI": true}, RuntimeConfig: map[string]bool{"lifecycle.k8s.io/v1alpha1": true},
 	})
@@ -53,8 +54,21 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
+	if err := endScenes(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "after the last test:", err)
+		code = 1
+	}
 	testbed.Close()
 	return max(code, takeDown(ctx, name))
+}
+
+// goneTimeout bounds the time from the last test to the end of all that the tests made.
+const goneTimeout = 2 * time.Minute
+
+func endScenes(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, goneTimeout)
+	defer cancel()
+	return forgotten(ctx)
 }
 
 // takeDown returns 1 when something of the cluster stays behind that should not.

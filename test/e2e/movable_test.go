@@ -104,7 +104,7 @@ func job(s *scene) []client.Object {
 
 // jobEnds fails the test unless the Job does its last step and is complete, without one step done again.
 func jobEnds(s *scene) {
-	ctx, cancel := s.within(2 * time.Minute)
+	ctx, cancel := s.within(startTimeout)
 	defer cancel()
 	verdict := recorder.Check(s.wait(ctx, "main", recorder.Reached(jobSteps)))
 	if err := verdict.Err(); err != nil {
@@ -145,7 +145,7 @@ const crashSteps = 200
 
 // crashStartsCold kills the process of a restored pod: it must begin anew, and never go back to its checkpoint.
 func crashStartsCold(s *scene) {
-	ctx, cancel := s.within(2 * time.Minute)
+	ctx, cancel := s.within(startTimeout)
 	defer cancel()
 	pod, err := testbed.Pod(ctx, s.Namespace, s.name)
 	if err != nil {

@@ -19,36 +19,29 @@ import (
 func TestEvacuation(t *testing.T) {
 	t.Parallel()
 	for name, c := range movable {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newScene(t, name, nil, c.containers...)
-			s.create(c.objects(s)...)
-			before := s.settle()
-			after := s.drain(before)
-			s.checkMoved(before, after, 1)
-			if c.then != nil {
-				c.then(s)
-			}
-		})
+		run := inParallel
+		if c.then != nil {
+			run = inBackground
+		}
+		run(t, name, func(t *testing.T) { testMovable(t, name, c) })
 	}
-	t.Run("twice", func(t *testing.T) {
-		t.Parallel()
-		testTwice(t)
-	})
+	inParallel(t, "twice", testTwice)
 	for name, c := range immovable {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			testImmovable(t, name, c)
-		})
+		inParallel(t, name, func(t *testing.T) { testImmovable(t, name, c) })
 	}
-	t.Run("excluded", func(t *testing.T) {
-		t.Parallel()
-		testExcluded(t)
-	})
-	t.Run("budget", func(t *testing.T) {
-		t.Parallel()
-		testBudget(t)
-	})
+	inParallel(t, "excluded", testExcluded)
+	inParallel(t, "budget", testBudget)
+}
+
+func testMovable(t *testing.T, name string, c moveCase) {
+	s := newScene(t, name, nil, c.containers...)
+	s.create(c.objects(s)...)
+	before := s.settle()
+	after := s.drain(before)
+	s.checkMoved(before, after, 1)
+	if c.then != nil {
+		c.then(s)
+	}
 }
 
 // testTwice drains the replacement of a drained pod: it must carry on from the second checkpoint, not from the first.

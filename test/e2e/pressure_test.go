@@ -56,7 +56,7 @@ func (s *scene) press(node *cluster.Node) {
 			}
 		}
 	})
-	ctx, cancel := s.within(10 * time.Second)
+	ctx, cancel := s.within(askTimeout)
 	defer cancel()
 	_, err := testbed.Kubectl.Run(ctx, "patch", "daemonset", "-n", install.Namespace, "cryopod-agent", "--type=json", "--patch="+onDelete)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -24,27 +25,68 @@ import (
 const removedTimeout = 3 * time.Minute
 
 // TestRetention moves a pod and looks for its checkpoint in the registry, on the registry's disk, and for what becomes of the pod when it is
-// gone from there. It runs alone: a registry must not be pushed to while it collects garbage.
+// gone from there. The end it does alone: a registry must not be pushed to while it collects garbage.
 func TestRetention(t *testing.T) {
+	beside(t)
 	s := newScene(t, "retention", nil, "main")
 	s.create(s.Deployment(s.name, s.Template(s.name, s.Stepper(s.name, "main"))))
 	before := s.settle()
-	s.collectGarbage()
 	after := s.drain(before)
 	s.checkMoved(before, after, 1)
 	checkpoint := s.checkpoint(before, v1alpha1.PhaseRestored)
-	full := s.registryBytes()
-	s.awaitImagesRemoved(checkpoint)
-	s.collectGarbage()
-	freed, pushed := full-s.registryBytes(), checkpoint.Status.Containers[0].PushedBytes
-	if freed < pushed {
-		t.Errorf("the registry's disk got %d bytes back, want the image's %d", freed, pushed)
+	blobs := s.blobs(checkpoint)
+	if bytes, pushed := s.onDisk(blobs), checkpoint.Status.Containers[0].PushedBytes; bytes < pushed {
+		t.Errorf("the registry has %d bytes of %d blobs, want the %d that were pushed", bytes, len(blobs), pushed)
 	}
-	t.Logf("the registry's disk got %d bytes back; the image had %d", freed, pushed)
+	s.awaitImagesRemoved(checkpoint)
+	alone(t)
+	s.collectGarbage()
+	if left := s.onDisk(blobs); left > 0 {
+		t.Errorf("the registry still has %d bytes of the image", left)
+	}
 	// The pod never looks for its image again.
 	s.checkRestored(s.settle())
 	again := s.drain(after)
 	s.checkMoved(after, again, 2)
+}
+
+// blobs are the files of the checkpoint's image in the registry: its manifest, its configuration and its layers.
+func (s *scene) blobs(pc v1alpha1.PodCheckpoint) []string {
+	s.t.Helper()
+	_, digest, _ := strings.Cut(pc.Status.Containers[0].Image, "@")
+	hash, err := v1.NewHash(digest)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	files := []string{blobFile(hash)}
+	manifest, err := v1.ParseManifest(strings.NewReader(s.inControlPlane("cat", files[0])))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, part := range append(manifest.Layers, manifest.Config) {
+		files = append(files, blobFile(part.Digest))
+	}
+	return files
+}
+
+// blobFile is where the registry keeps it.
+func blobFile(h v1.Hash) string {
+	return "/var/lib/registry/docker/registry/v2/blobs/" + h.Algorithm + "/" + h.Hex[:2] + "/" + h.Hex + "/data"
+}
+
+// onDisk is how many bytes the files have that are there.
+func (s *scene) onDisk(files []string) int64 {
+	s.t.Helper()
+	var sum int64
+	const sizes = `for file; do if [ -e "$file" ]; then stat --format=%s "$file"; fi; done`
+	for _, size := range strings.Fields(s.inControlPlane(append([]string{"sh", "-c", sizes, "sh"}, files...)...)) {
+		bytes, err := strconv.ParseInt(size, 10, 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		sum += bytes
+	}
+	return sum
 }
 
 // awaitImagesRemoved returns once the PodCheckpoint says that its images are gone, and finds them gone.
@@ -74,17 +116,6 @@ func (s *scene) awaitImagesRemoved(pc v1alpha1.PodCheckpoint) {
 func (s *scene) collectGarbage() {
 	s.t.Helper()
 	s.inControlPlane("env", "OTEL_TRACES_EXPORTER=none", "registry", "garbage-collect", "/etc/registry.yml")
-}
-
-// registryBytes is what the registry has on its disk.
-func (s *scene) registryBytes() int64 {
-	s.t.Helper()
-	text, _, _ := strings.Cut(s.inControlPlane("du", "--bytes", "--summarize", "/var/lib/registry"), "\t")
-	bytes, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return bytes
 }
 
 func (s *scene) inControlPlane(argv ...string) string {

@@ -21,10 +21,10 @@ const (
 	// interval is that of the pods' checkpoints, the shortest that there is.
 	interval = time.Minute
 	// savedWithin bounds the time from a pod's start to its first checkpoint of a schedule.
-	savedWithin = interval + 45*time.Second
+	savedWithin = interval + moveTimeout
 	// collected bounds the time from a Node's deletion to that of its pods: the garbage collector waits for 40 s, and looks
 	// every 20 s.
-	collected = 2 * time.Minute
+	collected = 3 * time.Minute
 )
 
 // testPowerCut kills a node with two pods that are saved every minute. An administrator then gives one of them up by the taint

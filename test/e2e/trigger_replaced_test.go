@@ -20,7 +20,7 @@ import (
 )
 
 // givenUp bounds the time from a pod's end to that of its checkpoint, for which no pod is going to come.
-const givenUp = time.Minute
+const givenUp = 2 * time.Minute
 
 // quick is one Stepper in a pod that need not be asked for long: while it stands still it hears nothing.
 func (s *scene) quick(args ...string) corev1.PodTemplateSpec {

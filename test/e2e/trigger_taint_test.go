@@ -47,7 +47,7 @@ func testTaint(key string, effect corev1.TaintEffect) func(*testing.T) {
 // checkNotice fails the test unless the node comes to say whether its end is announced.
 func (s *scene) checkNotice(node string, want bool) {
 	s.t.Helper()
-	ctx, cancel := s.within(10 * time.Second)
+	ctx, cancel := s.within(toldTimeout)
 	defer cancel()
 	s.until(ctx, func() error {
 		notice, got := s.nodeObject(node).Annotations[v1alpha1.AnnotationNotice]
@@ -62,16 +62,16 @@ func (s *scene) checkNotice(node string, want bool) {
 func testTaintWithdrawn(t *testing.T) {
 	const key = "aws-node-termination-handler/spot-itn"
 	s := newScene(t, "withdrawn", nil, "main")
-	s.create(s.Deployment(s.name, s.reserved(doomed, "-memory=512")))
+	s.create(s.Deployment(s.name, s.reserved(doomed, "-memory=256")))
 	before := s.settleOn(doomed)
 	s.taint(doomed, key, corev1.TaintEffectNoSchedule)
-	s.untilCheckpoint(before, 30*time.Second, func(c v1alpha1.PodCheckpoint) bool {
+	s.untilCheckpoint(before, toldTimeout, func(c v1alpha1.PodCheckpoint) bool {
 		return c.Status.Phase != "" && c.Status.Phase != v1alpha1.PhasePending
 	})
 	if err := testbed.Untaint(t.Context(), doomed, key); err != nil {
 		t.Fatal(err)
 	}
-	over := s.untilCheckpoint(before, 90*time.Second, func(c v1alpha1.PodCheckpoint) bool { return c.Status.Phase.Final() })
+	over := s.untilCheckpoint(before, moveTimeout, func(c v1alpha1.PodCheckpoint) bool { return c.Status.Phase.Final() })
 	t.Logf("PodCheckpoint %q is %s: %s", over.Name, over.Status.Phase, over.Status.Message)
 	if over.Status.Phase == v1alpha1.PhaseRestored {
 		s.checkMoved(before, s.replaced(before, moveTimeout), 1)
@@ -105,18 +105,18 @@ func testTaintManager(t *testing.T) {
 // says that there was no time.
 func testNoTime(t *testing.T) {
 	s := newScene(t, "notime", nil, "main")
-	template := s.reserved(doomed, "-memory=1024")
+	template := s.reserved(doomed, "-memory=384")
 	template.Annotations[v1alpha1.AnnotationDeadline] = "3s"
 	template.Annotations[v1alpha1.AnnotationInterval] = "1h"
 	s.create(s.Deployment(s.name, template))
 	before := s.settleOn(doomed)
 	// No pod is given up on a guess: the node's rates have to be measured first, by what stands for a checkpoint of its schedule.
 	s.create(match.NewCheckpoint(before, match.Request{Attempt: 1, Reason: v1alpha1.ReasonSchedule}))
-	s.untilCheckpoint(before, time.Minute, func(c v1alpha1.PodCheckpoint) bool { return c.Status.Phase == v1alpha1.PhaseReady })
+	s.untilCheckpoint(before, moveTimeout, func(c v1alpha1.PodCheckpoint) bool { return c.Status.Phase == v1alpha1.PhaseReady })
 	s.taint(doomed, "aws-node-termination-handler/spot-itn", corev1.TaintEffectNoSchedule)
 	after := s.replaced(before, moveTimeout)
 	s.checkCold(before, after)
-	failed := s.untilCheckpoint(before, time.Minute, func(c v1alpha1.PodCheckpoint) bool { return c.Status.Phase == v1alpha1.PhaseFailed })
+	failed := s.untilCheckpoint(before, moveTimeout, func(c v1alpha1.PodCheckpoint) bool { return c.Status.Phase == v1alpha1.PhaseFailed })
 	ready := meta.FindStatusCondition(failed.Status.Conditions, v1alpha1.ConditionReady)
 	if ready == nil || ready.Reason != v1alpha1.ReasonNoTime {
 		t.Errorf("PodCheckpoint %q has condition %+v, want the reason %s", failed.Name, ready, v1alpha1.ReasonNoTime)

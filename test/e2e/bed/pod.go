@@ -124,13 +124,39 @@ func (b *Bed) Checkpoints(ctx context.Context, namespace string, podUID types.UI
 	return found, nil
 }
 
-// RemoveNamespace deletes a namespace and returns when it is gone.
-func (b *Bed) RemoveNamespace(ctx context.Context, name string) error {
+// EmptyNamespace deletes a namespace and returns when its pods are gone. The rest goes by itself, within seconds.
+func (b *Bed) EmptyNamespace(ctx context.Context, name string) error {
+	if err := b.deleteNamespace(ctx, name); err != nil {
+		return err
+	}
+	return Until(ctx, func(ctx context.Context) error {
+		var pods corev1.PodList
+		if err := b.Client.List(ctx, &pods, client.InNamespace(name)); err != nil {
+			return fmt.Errorf("listing the pods of namespace %q: %w", name, err)
+		}
+		if len(pods.Items) > 0 {
+			return fmt.Errorf("namespace %q still has %d pods", name, len(pods.Items))
+		}
+		return nil
+	})
+}
+
+func (b *Bed) deleteNamespace(ctx context.Context, name string) error {
 	ns := &corev1.Namespace{}
 	ns.Name = name
 	if err := client.IgnoreNotFound(b.Client.Delete(ctx, ns)); err != nil {
 		return fmt.Errorf("removing namespace %q: %w", name, err)
 	}
+	return nil
+}
+
+// RemoveNamespace deletes a namespace and returns when it is gone.
+func (b *Bed) RemoveNamespace(ctx context.Context, name string) error {
+	if err := b.deleteNamespace(ctx, name); err != nil {
+		return err
+	}
+	ns := &corev1.Namespace{}
+	ns.Name = name
 	return Until(ctx, func(ctx context.Context) error {
 		err := b.Client.Get(ctx, client.ObjectKeyFromObject(ns), ns)
 		if apierrors.IsNotFound(err) {
