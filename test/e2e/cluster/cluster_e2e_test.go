@@ -21,6 +21,7 @@ import (
 
 // TestCluster brings one cluster up and tries on it everything that other tests rely on.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	f := start(t, cluster.Options{Name: "smoke", Nodes: 2})
 	f.deploy(t, 2)
 	for _, step := range []struct {
@@ -92,7 +93,12 @@ func testCheckpoint(t *testing.T, f *fixture) {
 	if _, err := f.node(t, pod.node).Exec(t.Context(), "sh", "-c", "mkdir -p /etc/criu && echo tcp-close > /etc/criu/runc.conf"); err != nil {
 		t.Fatal(err)
 	}
-	answer := f.kubectl(t, "create", "--raw", fmt.Sprintf("/api/v1/nodes/%s/proxy/checkpoint/default/%s/probe?timeout=60", pod.node, pod.name), "-f", "/dev/null")
+	var answer string
+	// One that is just being opened it refuses all the same.
+	eventually(t, time.Minute, func() (err error) {
+		answer, err = f.try("create", "--raw", fmt.Sprintf("/api/v1/nodes/%s/proxy/checkpoint/default/%s/probe?timeout=60", pod.node, pod.name), "-f", "/dev/null")
+		return err
+	})
 	_, path, ok := strings.Cut(strings.TrimSuffix(strings.TrimSpace(answer), `"]}`), `{"items":["`)
 	if !ok {
 		t.Fatalf("the kubelet answered %q", answer)
@@ -118,7 +124,7 @@ func testProcess(t *testing.T, f *fixture) {
 		t.Fatal(err)
 	}
 	defer stop()
-	eventually(t, 10*time.Second, func() error { return get(t.Context(), "http://"+address) })
+	eventually(t, time.Minute, func() error { return get(t.Context(), "http://"+address) })
 	for _, pod := range f.pods(t) {
 		f.probe(t, pod.name, "http://"+f.c.ControlPlaneIP()+":7070/")
 	}
@@ -201,7 +207,7 @@ func testCutOff(t *testing.T, f *fixture) {
 	if err := node.Reconnect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 15*time.Second, func() error { return f.kubelet(t, node) })
+	eventually(t, time.Minute, func() error { return f.kubelet(t, node) })
 }
 
 func testFreeze(t *testing.T, f *fixture) {
@@ -215,7 +221,7 @@ func testFreeze(t *testing.T, f *fixture) {
 	if err := node.Thaw(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 15*time.Second, func() error { return f.kubelet(t, node) })
+	eventually(t, time.Minute, func() error { return f.kubelet(t, node) })
 }
 
 func testRestart(t *testing.T, f *fixture) {
@@ -266,6 +272,7 @@ func testKill(t *testing.T, f *fixture) {
 
 // TestContainerdVersions runs a pod on the containerd versions that are not the default.
 func TestContainerdVersions(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"2.4.2", "2.1.9"} {
 		t.Run(version, func(t *testing.T) {
 			if version == "2.1.9" && testing.Short() {
@@ -285,6 +292,7 @@ func TestContainerdVersions(t *testing.T) {
 
 // TestSideBySide runs two clusters with the same inner addresses.
 func TestSideBySide(t *testing.T) {
+	t.Parallel()
 	a := start(t, cluster.Options{Name: "smoke-a", Nodes: 1})
 	b := start(t, cluster.Options{Name: "smoke-b", Nodes: 1})
 	a.kubectl(t, "create", "configmap", "mine")

@@ -16,6 +16,7 @@ import (
 
 // TestFailedPart checks that an error names the part that failed and shows its own words, and that nothing runs on.
 func TestFailedPart(t *testing.T) {
+	t.Parallel()
 	const name = "smoke-failed"
 	_, err := cluster.Up(t.Context(), cluster.Options{Name: name, Nodes: 1, FeatureGates: map[string]bool{"NoSuchGate": true}})
 	if err == nil {
@@ -44,6 +45,7 @@ func TestFailedPart(t *testing.T) {
 
 // TestKilledRun kills the command in the midst of a start, and then uses what it left as any command would.
 func TestKilledRun(t *testing.T) {
+	t.Parallel()
 	const name = "smoke-killed"
 	command := filepath.Join(t.TempDir(), "local-cluster")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", command, "github.com/cryopod/cryopod/test/e2e/cluster/cmd/local-cluster")

@@ -70,7 +70,7 @@ func down(t *testing.T, name string) {
 	if err := cluster.Down(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > 15*time.Second {
+	if took := time.Since(began); took > 45*time.Second {
 		t.Errorf("Down took %s", took)
 	}
 	left, err := cluster.Leftovers(name)
