@@ -119,7 +119,7 @@ func (a *agent) newManager() error {
 		Metrics:                 metricsserver.Options{BindAddress: a.MetricsAddress},
 		HealthProbeBindAddress:  a.ProbeAddress,
 		GracefulShutdownTimeout: new(stopping),
-		Cache: ctrlcache.Options{ByObject: map[client.Object]ctrlcache.ByObject{
+		Cache: ctrlcache.Options{DefaultTransform: ctrlcache.TransformStripManagedFields(), ByObject: map[client.Object]ctrlcache.ByObject{
 			&v1alpha1.PodCheckpoint{}: {Field: fields.OneTermEqualSelector("spec.nodeName", a.NodeName)},
 			&v1alpha1.NodeProfile{}:   {Field: fields.OneTermEqualSelector("metadata.name", a.NodeName)},
 		}},

@@ -17,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
 	policyv1 "k8s.io/api/policy/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -62,7 +61,7 @@ func cacheOptions(o Options) cache.Options {
 			&corev1.Namespace{}:     {Transform: stripNamespace},
 			&corev1.Node{}:          {Transform: stripNode},
 			&v1alpha1.NodeProfile{}: {Transform: stripProfile},
-			&corev1.Pod{}:           {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelEnabled: "true"})},
+			&corev1.Pod{}:           {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelEnabled: "true"}), Transform: stripPod},
 			&corev1.Secret{}:        named(o.CertSecret),
 			&coordinationv1.Lease{}: named(o.SchedulerLease),
 			&admissionregistrationv1.MutatingWebhookConfiguration{}: {
@@ -82,49 +81,6 @@ func labelled(key string) labels.Selector {
 	// The keys are constants.
 	r, _ := labels.NewRequirement(key, selection.Exists, nil)
 	return labels.NewSelector().Add(*r)
-}
-
-// stripNode leaves of a node its name and UID, its notice, its taints, and whether it is cordoned.
-func stripNode(obj any) (any, error) {
-	node, ok := obj.(*corev1.Node)
-	if !ok {
-		return obj, nil
-	}
-	kept := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion},
-		Spec:       corev1.NodeSpec{Taints: node.Spec.Taints, Unschedulable: node.Spec.Unschedulable},
-	}
-	if notice, ok := node.Annotations[v1alpha1.AnnotationNotice]; ok {
-		metav1.SetMetaDataAnnotation(&kept.ObjectMeta, v1alpha1.AnnotationNotice, notice)
-	}
-	return kept, nil
-}
-
-// stripProfile leaves of a NodeProfile its name and UID, its conditions, and the notice that its agent gives.
-func stripProfile(obj any) (any, error) {
-	profile, ok := obj.(*v1alpha1.NodeProfile)
-	if !ok {
-		return obj, nil
-	}
-	return &v1alpha1.NodeProfile{
-		ObjectMeta: metav1.ObjectMeta{Name: profile.Name, UID: profile.UID, ResourceVersion: profile.ResourceVersion},
-		Status:     v1alpha1.NodeProfileStatus{Notice: profile.Status.Notice, Conditions: profile.Status.Conditions},
-	}, nil
-}
-
-// stripNamespace leaves of a namespace its name and UID, and what it says about retention.
-func stripNamespace(obj any) (any, error) {
-	ns, ok := obj.(*corev1.Namespace)
-	if !ok {
-		return obj, nil
-	}
-	kept := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns.Name, UID: ns.UID, ResourceVersion: ns.ResourceVersion}}
-	for _, key := range []string{v1alpha1.AnnotationRetentionCount, v1alpha1.AnnotationRetentionAge, v1alpha1.AnnotationRetentionBytes} {
-		if value, ok := ns.Annotations[key]; ok {
-			metav1.SetMetaDataAnnotation(&kept.ObjectMeta, key, value)
-		}
-	}
-	return kept, nil
 }
 
 // watchLease has the cache keep the scheduler's Lease from the start.

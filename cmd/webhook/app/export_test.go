@@ -26,3 +26,6 @@ func (d Drainer) Ready() error { return d.d.Ready(nil) }
 
 // Wrap makes a handler one that the drainer knows of.
 func (d Drainer) Wrap(h http.Handler) http.Handler { return d.d.wrap(h) }
+
+// StripPod is the transform of the pods in the cache.
+var StripPod = stripPod
