@@ -33,6 +33,10 @@ test: ## Run every test: units, against a real API server, and on a real local c
 test-unit: ## Run the tests that need neither root nor a cluster
 	@hack/test.sh unit
 
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for a minute (FUZZTIME=1m; RUN=regexp of "package Target" selects); their seeds are part of "make test"
+	@hack/fuzz.sh $(if $(RUN),'$(RUN)')
+
 .PHONY: lint
 lint: ## Run golangci-lint, pinned in hack/tools/dev
 	@linter=$$(hack/tool.sh golangci-lint); "$$linter" run --build-tags e2e ./...
@@ -95,6 +99,10 @@ bench-outage: ## Replicas of the webhook killed every 2 s, its certificate renew
 .PHONY: bench-scale
 bench-scale: ## Memory and CPU of each part at rest, with 5,000 nodes and 50,000 pods, and while those change
 	@go run ./test/bench/scale
+
+.PHONY: bench-webhook
+bench-webhook: ## The webhook under load: 1,000 requests a second, what it adds to making a pod, 500 evictions held at once
+	@go run ./test/bench/webhook
 
 ##@ Install
 
