@@ -36,8 +36,8 @@ while read -r pkg target; do
 	log=$(mktemp)
 	# Minimizing what is merely new would take most of the time.
 	if go test "$pkg" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x -parallel "$parallel" >"$log" 2>&1 </dev/null; then
-		execs=$(grep -oE 'execs: [0-9]+' "$log" | tail -n 1 | cut -d' ' -f2)
-		inputs=$(grep -oE 'total: [0-9]+' "$log" | tail -n 1 | cut -d' ' -f2)
+		execs=$(grep -oE 'execs: [0-9]+' "$log" | tail -n 1 | cut -d' ' -f2 || true)
+		inputs=$(grep -oE 'total: [0-9]+' "$log" | tail -n 1 | cut -d' ' -f2 || true)
 		echo "${execs:-0} executions, ${inputs:-0} inputs"
 		echo "$pkg $target ok ${execs:-0} ${inputs:-0}" >>"$out"
 		if [ "$keep" -gt 0 ]; then keep_small "$pkg" "$target"; fi
