@@ -23,6 +23,7 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/chaos/fault"
 	"github.com/cryopod/cryopod/test/e2e/chaos/history"
 	"github.com/cryopod/cryopod/test/e2e/chaos/plan"
+	"github.com/cryopod/cryopod/test/e2e/chaos/residue"
 	"github.com/cryopod/cryopod/test/e2e/recorder"
 	"github.com/cryopod/cryopod/test/e2e/report"
 )
@@ -46,6 +47,8 @@ type Engine struct {
 	Options
 	witness *witness
 	stop    func()
+	// known is what was left over before, by whomever.
+	known []residue.Leftover
 }
 
 // Faults are the names of the faults that match, in their fixed order.
@@ -59,14 +62,20 @@ func Faults(match *regexp.Regexp) []string {
 	return found
 }
 
-// New begins to watch the cluster, until Close.
+// New ends what a run that was broken off may have left, and begins to watch the cluster, until Close.
 func New(ctx context.Context, o Options) (*Engine, error) {
 	if len(o.Nodes) < 2 {
 		return nil, fmt.Errorf("attacking on nodes %q: two are needed", o.Nodes)
 	}
+	if err := fault.Reset(ctx, o.Bed); err != nil {
+		return nil, err
+	}
 	e := &Engine{Options: o}
-	ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
+	if e.known, err = residue.Find(ctx, o.Bed, 0); err != nil {
+		return nil, err
+	}
+	ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if e.witness, err = watch(ctx, o.Bed); err != nil {
 		e.stop()
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/chaos/check"
 	"github.com/cryopod/cryopod/test/e2e/chaos/fault"
 	"github.com/cryopod/cryopod/test/e2e/chaos/history"
+	"github.com/cryopod/cryopod/test/e2e/chaos/residue"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 	calmTimeout = 150 * time.Second
 	// endTimeout bounds the removal of a run, residueTimeout the time until nothing is left of it.
 	endTimeout     = 90 * time.Second
-	residueTimeout = 60 * time.Second
+	residueTimeout = 90 * time.Second
 )
 
 // rest takes back what made the pods go, and returns once nothing changes any more.
@@ -91,26 +92,25 @@ func (r *run) end(ctx context.Context) {
 		defer cancel()
 		return r.clear(ctx)
 	})
-	ctx, cancel := context.WithTimeout(ctx, residueTimeout)
-	defer cancel()
+	r.log.Add(history.Entry{Residue: r.residue(ctx)})
+}
+
+// residue is what is left over since the last run.
+func (r *run) residue(ctx context.Context) *history.Residue {
+	left, err := residue.Find(ctx, r.Bed, residueTimeout, r.known...)
+	// What is left once is not held against later runs.
+	r.known = append(r.known, left...)
 	found := &history.Residue{}
-	err := bed.Until(ctx, func(ctx context.Context) error {
-		left, err := residueOf(ctx, r.Bed, r.maker.Namespace)
-		if err != nil {
-			return err
-		}
-		if found.Found = left; len(left) > 0 {
-			return fmt.Errorf("there is still %q", left)
-		}
-		return nil
-	})
-	if err != nil && len(found.Found) == 0 {
+	for _, l := range left {
+		found.Found = append(found.Found, l.String())
+	}
+	if err != nil {
 		found.Error = err.Error()
 	}
-	r.log.Add(history.Entry{Residue: found})
-	if len(found.Found) > 0 {
+	if err != nil || len(left) > 0 {
 		r.diagnose(ctx)
 	}
+	return found
 }
 
 // clear removes the run's objects.
