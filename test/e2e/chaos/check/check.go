@@ -186,7 +186,7 @@ func (j *judge) workload(w history.Workload) {
 			j.verdict.Violations = append(j.verdict.Violations, v)
 		}
 		p.Silence = max(p.Silence, silence(j.steps[c], j.triggered))
-		if r == nil {
+		if r == nil || len(all) == 0 {
 			continue
 		}
 		o := outcome(all, r.IP)
