@@ -118,8 +118,9 @@ func (j *judgement) node(n *Node) {
 		j.image(n.Name, i)
 	}
 	for _, l := range n.Leases {
-		if !l.Expires && j.older(l.Created, moment) {
-			j.left(n.Name, KindLease, l.ID, "it never expires")
+		// The CRI gives each sandbox a lease of its ID.
+		if !l.Expires && j.older(l.Created, moment) && !slices.Contains(n.Containers, l.ID) {
+			j.left(n.Name, KindLease, l.ID, "it never expires, and there is no sandbox of that ID")
 		}
 	}
 	for _, m := range n.Mounts {

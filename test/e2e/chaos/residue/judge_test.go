@@ -105,6 +105,8 @@ func TestJudge(t *testing.T) {
 			Nodes: node(residue.Node{Images: []residue.Image{{Name: "containerd.io/checkpoint/c1:then", Created: ago(time.Hour)}}})}},
 		"a lease that ends": {facts: residue.Facts{
 			Nodes: node(residue.Node{Leases: []residue.Lease{{ID: "1", Created: ago(time.Hour), Expires: true}}})}},
+		"the lease of a sandbox": {facts: residue.Facts{
+			Nodes: node(residue.Node{Containers: []string{"1"}, Leases: []residue.Lease{{ID: "1", Created: ago(time.Hour)}}})}},
 		"a lease for ever": {want: residue.KindLease, facts: residue.Facts{
 			Nodes: node(residue.Node{Leases: []residue.Lease{{ID: "1", Created: ago(time.Hour)}}})}},
 		"mounts in use": {facts: residue.Facts{Pods: []corev1.Pod{pod("web-0", "web")}, Nodes: node(residue.Node{Containers: []string{"c1"},
