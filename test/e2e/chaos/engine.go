@@ -59,6 +59,9 @@ func Faults(match *regexp.Regexp) []string {
 			found = append(found, f.Name)
 		}
 	}
+	if match.MatchString(plan.AllDown) {
+		found = append(found, plan.AllDown)
+	}
 	return found
 }
 

@@ -34,7 +34,7 @@ func (r *run) strike(ctx, striking context.Context, id int, s plan.Strike) error
 		note(history.Fault{Skipped: true, Detail: fmt.Sprintf("its moment %q did not come", s.Phase)})
 		return nil
 	}
-	f, ok := fault.ByName(s.Fault)
+	f, ok := faultOf(s.Fault)
 	if !ok {
 		return fmt.Errorf("there is no fault %q", s.Fault)
 	}
@@ -54,7 +54,11 @@ func (r *run) strike(ctx, striking context.Context, id int, s plan.Strike) error
 	r.faults = append(r.faults, s.Fault)
 	r.mu.Unlock()
 	if undo != nil {
-		_ = sleep(ctx, s.Length)
+		lasts := time.Now()
+		if s.Fault == plan.AllDown {
+			r.probes(ctx)
+		}
+		_ = sleep(ctx, s.Length-time.Since(lasts))
 		err = r.undo(ctx, undo)
 	}
 	over := history.Fault{Over: true}

@@ -104,8 +104,10 @@ const (
 	GoingBound = 45 * time.Second
 	// campaign is for how long after its deadline an attempt counts for requests that come again: a later one is a new one.
 	campaign = time.Minute
-	// ProbeBound is within what time what has nothing to do with Cryopod is done while that is down.
-	ProbeBound = 15 * time.Second
+	// RequestBound is within what time a request is answered that nobody holds, and StartBound a pod started that nobody saves: what is
+	// tried while all of Cryopod is down.
+	RequestBound = 5 * time.Second
+	StartBound   = time.Minute
 )
 
 // judge is a run under judgement.
@@ -244,10 +246,14 @@ func (j *judge) failedStep(s *history.Step) {
 
 // probe judges what was tried while all of Cryopod was down.
 func (j *judge) probe(p *history.Probe) {
+	bound := StartBound
+	if p.Request {
+		bound = RequestBound
+	}
 	switch {
 	case p.Error != "":
 		j.broken(AsWithout, "%s: %s", p.What, p.Error)
-	case p.Took > ProbeBound:
-		j.broken(AsWithout, "%s took %v, want %v at most", p.What, p.Took, ProbeBound)
+	case p.Took > bound:
+		j.broken(AsWithout, "%s took %v, want %v at most", p.What, p.Took, bound)
 	}
 }

@@ -216,9 +216,14 @@ func TestJudgeWhatIsBroken(t *testing.T) {
 			f.add(30, history.Entry{Probe: &history.Probe{What: "an eviction", Error: "429"}})
 			return f
 		}},
-		"with all of it down, something takes long": {check.AsWithout, func() *forgery {
+		"with all of it down, a request takes long": {check.AsWithout, func() *forgery {
 			f := restored()
-			f.add(30, history.Entry{Probe: &history.Probe{What: "an eviction", Took: time.Minute}})
+			f.add(30, history.Entry{Probe: &history.Probe{What: "an eviction", Request: true, Took: 6 * time.Second}})
+			return f
+		}},
+		"with all of it down, a pod takes long to start": {check.AsWithout, func() *forgery {
+			f := restored()
+			f.add(30, history.Entry{Probe: &history.Probe{What: "a pod", Took: 61 * time.Second}})
 			return f
 		}},
 	}

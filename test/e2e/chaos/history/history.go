@@ -186,9 +186,11 @@ type Residue struct {
 
 // Probe is something that has nothing to do with Cryopod, or needs nothing of it, and was tried while all of Cryopod was down.
 type Probe struct {
-	What  string        `json:"what"`
-	Took  time.Duration `json:"took"`
-	Error string        `json:"error,omitempty"`
+	What string `json:"what"`
+	// Request is whether it is a mere request; else pods have to start.
+	Request bool          `json:"request,omitempty"`
+	Took    time.Duration `json:"took"`
+	Error   string        `json:"error,omitempty"`
 }
 
 // Log takes entries down. It is safe for concurrent use.

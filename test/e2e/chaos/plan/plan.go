@@ -80,6 +80,9 @@ type Plan struct {
 	Strikes   []Strike
 }
 
+// AllDown is the fault that takes all of Cryopod away. It comes alone: what is tried meanwhile would suffer from others.
+const AllDown = "all-down"
+
 const (
 	maxWorkloads = 3
 	maxStrikes   = 3
@@ -120,6 +123,12 @@ func Draw(seed uint64, faults []string, nodes int) Plan {
 	if len(faults) > 0 {
 		for range 1 + r.IntN(maxStrikes) {
 			p.Strikes = append(p.Strikes, drawStrike(r, faults))
+		}
+		for _, s := range p.Strikes {
+			if s.Fault == AllDown {
+				p.Strikes = []Strike{s}
+				break
+			}
 		}
 	}
 	return p

@@ -50,6 +50,17 @@ func TestDrawCoversEverything(t *testing.T) {
 	}
 }
 
+func TestAllDownComesAlone(t *testing.T) {
+	for seed := range uint64(100) {
+		p := plan.Draw(seed, []string{"a", plan.AllDown}, 2)
+		for _, s := range p.Strikes {
+			if s.Fault == plan.AllDown && len(p.Strikes) > 1 {
+				t.Errorf("seed %d takes all of Cryopod away beside other faults: %v", seed, p)
+			}
+		}
+	}
+}
+
 func TestReached(t *testing.T) {
 	cases := map[string]struct {
 		now, wanted v1alpha1.Phase
