@@ -15,6 +15,8 @@ var (
 		"When the restore method last passed its self-test, in seconds since 1970; 0 when its last self-test failed.", "method")
 	thaws = counter(SubsystemAgent, "thaws_total",
 		"Pods that were thawed on this node, by the cause.", "cause")
+	halts = counter(SubsystemAgent, "halts_total",
+		"Pods that still ran on this node although they were taken to have gone with it, and were frozen for good.")
 	notices = counter(SubsystemAgent, "notices_total",
 		"Ends of pods that the agent saw coming on its node, by the cause.", "cause")
 	agentErrors = counter(SubsystemAgent, "errors_total",
@@ -50,6 +52,11 @@ const (
 // CountThaw counts a pod that was thawed.
 func CountThaw(cause ThawCause) {
 	thaws.WithLabelValues(string(cause)).Inc()
+}
+
+// CountHalt counts a pod that was frozen for good because its memory goes on elsewhere.
+func CountHalt() {
+	halts.WithLabelValues().Inc()
 }
 
 // CountNotice counts that the agent announced an end of pods.

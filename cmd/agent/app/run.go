@@ -166,11 +166,12 @@ func (a *agent) addSource() error {
 		pusher.Keychain = image.DockerConfig(a.RegistryConfig)
 	}
 	reconciler := &source.Reconciler{
-		Client: a.mgr.GetClient(),
-		Live:   a.mgr.GetAPIReader(),
-		Fence:  a.runtime,
-		Ledger: ledger,
-		Dumper: &dump.Dumper{Kubelet: a.kubelet, StateDir: filepath.Dir(a.ContainerdSocket), Rate: a.dumpRate},
+		Client:    a.mgr.GetClient(),
+		Live:      a.mgr.GetAPIReader(),
+		Fence:     a.runtime,
+		Processes: a.runtime,
+		Ledger:    ledger,
+		Dumper:    &dump.Dumper{Kubelet: a.kubelet, StateDir: filepath.Dir(a.ContainerdSocket), Rate: a.dumpRate},
 		Exporter: &export.Exporter{
 			Registry: pusher, Prefix: a.Registry, Images: a.runtime, Dir: a.CheckpointDir, Origin: a.origin, Bandwidth: a.bandwidth,
 			Cluster: &export.Cluster{Reader: a.mgr.GetAPIReader()},

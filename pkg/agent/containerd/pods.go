@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
@@ -46,6 +47,22 @@ func (c *Client) EnabledPods(ctx context.Context) ([]Pod, error) {
 		})
 	}
 	return pods, nil
+}
+
+// Running implements source.Processes: containers of whatever state the API server's pod has, if it has one.
+func (c *Client) Running(ctx context.Context, pod types.UID) ([]fence.Container, error) {
+	answer, err := c.Runtime.ListContainers(ctx, &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{
+		State:         &runtimeapi.ContainerStateValue{State: runtimeapi.ContainerState_CONTAINER_RUNNING},
+		LabelSelector: map[string]string{labelPodUID: string(pod)},
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("asking the runtime for the containers of the pod with UID %q: %w", pod, err)
+	}
+	var running []fence.Container
+	for _, found := range answer.GetContainers() {
+		running = append(running, fence.Container{Name: found.GetMetadata().GetName(), ID: found.GetId()})
+	}
+	return running, nil
 }
 
 // MemoryInUse tells how many bytes of memory each pod of the node works with, as the CRI counts them.

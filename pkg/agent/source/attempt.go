@@ -194,7 +194,7 @@ func (a *attempt) goOn(ctx context.Context) error {
 		return err
 	}
 	entry, _ := a.r.Ledger.Get(client.ObjectKeyFromObject(a.pc))
-	if err := a.r.thaw(ctx, entry.Containers, metrics.ThawSaved); err != nil {
+	if err := a.r.thaw(ctx, entry, metrics.ThawSaved); err != nil {
 		return err
 	}
 	a.thawed()
@@ -296,7 +296,7 @@ func (a *attempt) giveUp(ctx context.Context, why error) {
 	}
 	logger.Error(err, "Writing that the checkpoint failed; thawing without it, since nobody can have claimed it")
 	if entry, ok := a.r.Ledger.Get(client.ObjectKeyFromObject(a.pc)); ok && !entry.Thawed {
-		if err := a.r.thaw(ctx, entry.Containers, metrics.ThawFailed); err != nil {
+		if err := a.r.thaw(ctx, entry, metrics.ThawFailed); err != nil {
 			logger.Error(err, "Thawing; trying again")
 		}
 	}

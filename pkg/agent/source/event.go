@@ -20,6 +20,7 @@ const (
 	reasonReady    = "CheckpointReady"
 	reasonFailed   = "CheckpointFailed"
 	reasonReleased = "CheckpointReleased"
+	reasonHalted   = "SourceHalted"
 )
 
 // Events records events through the API server.
@@ -43,7 +44,7 @@ func (e Events) Event(pc *v1alpha1.PodCheckpoint, warning bool, reason, note str
 	switch {
 	case reason == reasonStarted && pc.Spec.Reason == v1alpha1.ReasonEviction:
 		return // The webhook, which asked for the checkpoint, has told the pod.
-	case pc.Spec.Reason == v1alpha1.ReasonSchedule:
+	case pc.Spec.Reason == v1alpha1.ReasonSchedule && reason != reasonHalted:
 		return // It is one of many. The controller tells the pod, once, when its schedule is not kept.
 	}
 	e.Recorder.Eventf(pod, pc, kind, reason, "Checkpoint", "%s", note)
@@ -77,6 +78,11 @@ func (r *Reconciler) tellFailed(pc *v1alpha1.PodCheckpoint, why error) {
 
 func (r *Reconciler) tellReleased(pc *v1alpha1.PodCheckpoint) {
 	r.Recorder.Event(pc, false, reasonReleased, fmt.Sprintf("Checkpoint released (%s); the pod goes on here", pc.Status.Message))
+}
+
+func (r *Reconciler) tellHalted(pc *v1alpha1.PodCheckpoint, containers int) {
+	r.Recorder.Event(pc, true, reasonHalted, fmt.Sprintf("Pod %q was taken to have gone with node %q, where %s of it still ran; "+
+		"frozen there for good, for its replacement goes on from this checkpoint", pc.Spec.PodName, pc.Spec.NodeName, count(containers, "container")))
 }
 
 // readyMessage tells how much was saved and how long the pod has stood still for it.

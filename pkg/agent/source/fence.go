@@ -86,7 +86,7 @@ func (r *Reconciler) left(pc *v1alpha1.PodCheckpoint, entry fence.Entry) (time.D
 // letGo thaws the source of a Ready checkpoint that was made without a fence, unless its attempt has done so.
 func (r *Reconciler) letGo(ctx context.Context, pc *v1alpha1.PodCheckpoint, entry fence.Entry) (ctrl.Result, error) {
 	if !entry.Thawed {
-		if err := r.thaw(ctx, entry.Containers, metrics.ThawSaved); err != nil {
+		if err := r.thaw(ctx, entry, metrics.ThawSaved); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
@@ -112,7 +112,7 @@ func (r *Reconciler) settle(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ct
 		cause = metrics.ThawFailed
 	}
 	if !entry.Thawed {
-		if err := r.thaw(ctx, entry.Containers, cause); err != nil {
+		if err := r.thaw(ctx, entry, cause); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
@@ -154,7 +154,7 @@ func (r *Reconciler) orphan(ctx context.Context, entry fence.Entry, held bool) (
 	}
 	if !entry.Thawed {
 		log.FromContext(ctx).Info("Thawing a pod whose checkpoint is gone", "pod", entry.Pod)
-		if err := r.thaw(ctx, entry.Containers, metrics.ThawOrphaned); err != nil {
+		if err := r.thaw(ctx, entry, metrics.ThawOrphaned); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
@@ -183,12 +183,16 @@ func (r *Reconciler) dropWhenGone(ctx context.Context, entry fence.Entry, held b
 	return ctrl.Result{}, r.Ledger.Drop(entry.Checkpoint)
 }
 
-// thaw lets containers go on. It does not stop halfway when the agent ends.
-func (r *Reconciler) thaw(ctx context.Context, containers []fence.Container, cause metrics.ThawCause) error {
-	if len(containers) == 0 {
+// thaw lets the containers of a pod go on, unless its memory does so elsewhere. It does not stop halfway when the agent ends.
+func (r *Reconciler) thaw(ctx context.Context, entry fence.Entry, cause metrics.ThawCause) error {
+	if len(entry.Containers) == 0 {
 		return nil
 	}
-	if err := fence.ThawAll(context.WithoutCancel(ctx), r.Fence, containers); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	if elsewhere, err := r.goesOnElsewhere(ctx, entry.Checkpoint.Namespace, entry.PodUID); err != nil || elsewhere {
+		return err
+	}
+	if err := fence.ThawAll(ctx, r.Fence, entry.Containers); err != nil {
 		metrics.CountAgentError(metrics.StepThaw)
 		return err
 	}

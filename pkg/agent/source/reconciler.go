@@ -6,7 +6,7 @@
 // One rule keeps a process from living twice: a frozen pod is thawed only when its PodCheckpoint can't be claimed any more (it is
 // final, without a claim, and that is written; or it is gone while the pod was never deleted), and a claim is only written
 // against Ready. Both go by resourceVersion, so one of them loses. A checkpoint without a fence is thawed as soon as it is dumped: it is
-// claimed only when its pod is known to have gone with its node.
+// claimed only when its pod is taken to have gone with its node. Where it has not, the agent freezes it for good as soon as it learns of that.
 package source
 
 import (
@@ -76,7 +76,7 @@ type Recorder interface {
 	Event(pc *v1alpha1.PodCheckpoint, warning bool, reason, note string)
 }
 
-// Reconciler brings the PodCheckpoints of one node forward. All fields must be set.
+// Reconciler brings the PodCheckpoints of one node forward. All fields must be set that do not say what nil means.
 type Reconciler struct {
 	// Client reads PodCheckpoints from the node's cache and writes their status.
 	Client client.Client
@@ -84,6 +84,8 @@ type Reconciler struct {
 	Live client.Reader
 	// Fence freezes and thaws.
 	Fence fence.Fence
+	// Processes tells what still runs of pods that were taken for lost; nil: nothing is known of them.
+	Processes Processes
 	// Ledger is the node's record of what is frozen.
 	Ledger *fence.Ledger
 	// Dumper makes archives, Exporter takes them away.
@@ -135,6 +137,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, fmt.Errorf("reading checkpoint %q: %w", key, err)
 	}
 	gone := err != nil
+	if !gone && takenForLost(pc) {
+		return r.halt(ctx, pc)
+	}
 	if busy := r.busy(key); busy != nil {
 		if gone || pc.UID != busy.uid || phaseOf(pc).Final() {
 			busy.cancel(errLost)

@@ -46,6 +46,7 @@ func (r *Reconciler) Stop(ctx context.Context) {
 	r.ending = &ending{release: r.Clock.Now().Add(lastEvictions)}
 	attempts := maps.Clone(r.running)
 	r.mu.Unlock()
+	r.haltAll(ctx)
 	for _, run := range attempts {
 		run.cancel(errStopping)
 	}
