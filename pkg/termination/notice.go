@@ -20,6 +20,9 @@ const (
 
 	// maxText is how long an annotation is read at all; the longest key of a taint has 316 characters.
 	maxText = 1024
+
+	// lastYear is the last one that a time can be written with.
+	lastYear = 9999
 )
 
 // Notice is the announced end of a node.
@@ -57,7 +60,10 @@ func Decode(text string) (Notice, error) {
 	if d.More() {
 		return Notice{}, errors.New("reading a notice: there is more than one")
 	}
+	n.Since, n.Deadline = n.Since.UTC().Truncate(time.Millisecond), n.Deadline.UTC().Truncate(time.Millisecond)
 	switch length := n.Deadline.Sub(n.Since); {
+	case n.Since.Year() < 1 || n.Deadline.Year() > lastYear:
+		return Notice{}, errors.New("reading a notice: it is not of this era")
 	case n.Cause == "":
 		return Notice{}, errors.New("reading a notice: it has no cause")
 	case length <= 0 || length > MaxNotice:

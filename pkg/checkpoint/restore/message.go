@@ -5,6 +5,7 @@ package restore
 import (
 	"regexp"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -40,7 +41,7 @@ var (
 // Telling is the telling part of a message that the kubelet gives for a container: without the wrapping of the layers that it
 // came through, on one line, at most 300 bytes.
 func Telling(message string) string {
-	text := spaces.ReplaceAllString(strings.ToValidUTF8(message, "?"), " ")
+	text := spaces.ReplaceAllString(strings.Map(plain, strings.ToValidUTF8(message, "?")), " ")
 	if base := baseAway.FindStringSubmatch(text); base != nil {
 		return shorten("the very image of " + base[1] + " that it was saved on is not on the node and can't be pulled")
 	}
@@ -55,6 +56,14 @@ func Telling(message string) string {
 		text += usualCause
 	}
 	return shorten(text)
+}
+
+// plain keeps what can be printed: a terminal would do what the rest says.
+func plain(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return ' '
 }
 
 func shorten(text string) string {
