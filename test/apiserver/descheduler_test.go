@@ -10,7 +10,9 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -23,7 +25,10 @@ import (
 // long as it is, and somebody else is to end it.
 func TestDeschedulerAsksOnce(t *testing.T) {
 	t.Parallel()
-	mgr, err := ctrl.NewManager(server.Config, ctrl.Options{Scheme: apiserver.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"}})
+	mgr, err := ctrl.NewManager(server.Config, ctrl.Options{
+		Scheme: apiserver.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
