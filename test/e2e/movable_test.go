@@ -21,8 +21,8 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/workload/script"
 )
 
-// jobSteps take the Job about a minute.
-const jobSteps = 1200
+// jobSteps take the Job more than a minute: it has to be drained before.
+const jobSteps = 1600
 
 // moveCase is a workload that must carry on where it stopped.
 type moveCase struct {

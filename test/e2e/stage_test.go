@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/cryopod/cryopod/test/e2e/cluster"
 )
 
@@ -118,6 +120,14 @@ func (p *pair) other(name string) (*cluster.Node, error) {
 		return testbed.Cluster.Node(p.names[1])
 	}
 	return testbed.Cluster.Node(p.names[0])
+}
+
+// whileOpen does what needs a node of the pod that nobody drains: on one that is drained, a deletion counts as an eviction.
+func (s *scene) whileOpen(pod *corev1.Pod, do func()) {
+	s.t.Helper()
+	s.nodes.enter(s.otherNode(pod).Name())
+	defer s.nodes.leave(s.uncordon)
+	do()
 }
 
 // gate lets drains of one node run beside each other, and none of the other node meanwhile: each takes a node out of two away.

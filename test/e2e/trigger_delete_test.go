@@ -17,7 +17,7 @@ import (
 )
 
 // promptly is how soon a deletion that is none of Cryopod's business is over, on a busy machine; one that is held takes no less.
-const promptly = 10 * time.Second
+const promptly = 20 * time.Second
 
 // on is one Stepper in a pod that is to be saved for those triggers.
 func (s *scene) on(triggers string) corev1.PodTemplateSpec {
@@ -33,13 +33,17 @@ func (s *scene) deletePod(pod *corev1.Pod, flags ...string) time.Duration {
 	defer cancel()
 	begun := time.Now()
 	_, err := testbed.Kubectl.Run(ctx, append([]string{"delete", "pod", pod.Name, "-n", pod.Namespace}, flags...)...)
-	// What a busy machine does not save within a hold is put off: Cryopod deletes it as soon as it is saved.
-	if err != nil && !strings.Contains(err.Error(), "it is deleted as soon as it is saved") {
+	if err != nil && !putOff(err) {
 		s.t.Fatal(err)
 	}
 	took := time.Since(begun)
 	s.t.Logf("kubectl delete pod %s took %.1f s", pod.Name, took.Seconds())
 	return took
+}
+
+// putOff reports whether a pod is deleted by Cryopod as soon as it is saved: a busy machine may take longer for that than a hold.
+func putOff(err error) bool {
+	return strings.Contains(err.Error(), "it is deleted as soon as it is saved")
 }
 
 // testDisableEviction drains a node by plain deletions.
@@ -56,7 +60,9 @@ func testDelete(t *testing.T) {
 	s := newScene(t, "delete", nil, "main")
 	s.create(s.Deployment(s.name, s.Template(s.name, s.Stepper(s.name, "main"))))
 	before := s.settle()
-	if took := s.deletePod(before); took > promptly {
+	var took time.Duration
+	s.whileOpen(before, func() { took = s.deletePod(before) })
+	if took > promptly {
 		t.Errorf("the deletion took %v", took)
 	}
 	s.checkCold(before, s.replaced(before, moveTimeout))
@@ -68,7 +74,7 @@ func testDeleteAsAsked(t *testing.T) {
 	s := newScene(t, "deleted", nil, "main")
 	s.create(s.Deployment(s.name, s.on(everything)))
 	before := s.settle()
-	s.deletePod(before)
+	s.whileOpen(before, func() { s.deletePod(before) })
 	after := s.replaced(before, moveTimeout)
 	s.checkMoved(before, after, 1)
 	s.checkReason(before, v1alpha1.ReasonDeletion)
@@ -79,7 +85,9 @@ func testForceDelete(t *testing.T) {
 	s := newScene(t, "force", nil, "main")
 	s.create(s.Deployment(s.name, s.on(everything)))
 	before := s.settle()
-	if took := s.deletePod(before, "--force", "--grace-period=0"); took > promptly {
+	var took time.Duration
+	s.whileOpen(before, func() { took = s.deletePod(before, "--force", "--grace-period=0") })
+	if took > promptly {
 		t.Errorf("the forced deletion took %v", took)
 	}
 	after := s.replaced(before, moveTimeout)
@@ -100,7 +108,7 @@ func testNamespaceDeletion(t *testing.T) {
 	if err := testbed.RemoveNamespace(ctx, s.Namespace); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(begun); took > 3*promptly {
+	if took := time.Since(begun); took > 2*promptly {
 		t.Errorf("the namespace was gone after %v", took)
 	}
 	entries := s.wait(ctx, "main", recorder.Reached(1))

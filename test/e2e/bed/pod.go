@@ -17,7 +17,7 @@ import (
 	"github.com/cryopod/cryopod/test/e2e/object"
 )
 
-const pollInterval = 150 * time.Millisecond
+const pollInterval = 250 * time.Millisecond
 
 // Create makes objects in their order.
 func (b *Bed) Create(ctx context.Context, objects ...client.Object) error {
