@@ -183,3 +183,16 @@ func Name(plan world.Plan) string {
 	}
 	return strings.Join(parts, "; ")
 }
+
+// Tell runs the schedule of that name, and tells its story.
+func Tell(t *testing.T, s world.Script, name, dir string) world.Result {
+	e := &explorer{t: t, script: s, dir: dir, states: map[uint64]struct{}{}}
+	plan := world.Plan{}
+	for part := range strings.SplitSeq(name, "; ") {
+		number, option, _ := strings.Cut(part, " ")
+		if n, err := strconv.Atoi(number); err == nil {
+			plan[n] = option
+		}
+	}
+	return e.run(plan, 0, true)
+}

@@ -17,6 +17,9 @@ import (
 var (
 	deviations = flag.Int("deviations", 1, "explore schedules with so many deviations")
 	every      = flag.Uint64("every", 0, "of those with the most, take one in so many")
+	scriptName = flag.String("script", "", "the script whose story to tell")
+	plan       = flag.String("plan", "", "the deviations in that story")
+	only       = flag.String("only", "", "plant this bug only")
 	workers    = flag.Int("workers", 2, "run so many schedules at a time")
 )
 
@@ -45,5 +48,18 @@ func TestProtocol(t *testing.T) {
 				t.Errorf("%s\nwith %s:\n%s", r.Violation, protocol.Name(r.Plan), strings.Join(r.Story, "\n"))
 			}
 		})
+	}
+}
+
+// TestTell tells the story of one schedule: -script NAME -plan '0007 fails; 0012 …'.
+func TestTell(t *testing.T) {
+	if *scriptName == "" {
+		t.Skip("no -script")
+	}
+	for _, s := range protocol.Scripts() {
+		if s.Name == *scriptName {
+			r := protocol.Tell(t, s, *plan, folder(t))
+			t.Logf("%v, after %s\n%s", r.Violation, r.Took, strings.Join(r.Story, "\n"))
+		}
 	}
 }

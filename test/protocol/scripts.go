@@ -46,7 +46,7 @@ func drains() []world.Script {
 		{Name: "drain", About: "a drain evicts the pod until it goes", MustGo: true, Users: users(drain)},
 		{Name: "drain-gives-up", About: "a drain gives up when it is put off, and nobody else comes", Push: slow, Users: users(drainOnce)},
 		{Name: "late-drain", About: "a drain gives up, and another one comes when the fence has ended", Push: slow, MustGo: true,
-			Users: users(drainOnce, func(u *world.User) { u.After(time.Minute); drain(u) })},
+			Users: users(drainOnce, func(u *world.User) { u.After(60500 * time.Millisecond); drain(u) })},
 		{Name: "two-drains", About: "two drains at once, of which one gives up", MustGo: true, Users: users(drain, drainOnce)},
 		{Name: "two-containers", About: "a pod of two containers", MustGo: true, Containers: 2, Users: users(drain)},
 		{Name: "two-pods", About: "two pods of one owner are evicted at once", MustGo: true, Pods: 2,
@@ -67,8 +67,8 @@ func drains() []world.Script {
 
 func deletions() []world.Script {
 	return []world.Script{
-		{Name: "autoscaler", About: "an autoscaler deletes the pod, and gives up when it is put off", MustGo: true, Push: slow,
-			Users: users(deleteOnce)},
+		{Name: "autoscaler", About: "an autoscaler deletes the pod, and gives up when it is put off", Push: slow, Users: users(deleteOnce)},
+		{Name: "autoscaler-fails", About: "the same, and the pod can't be saved", MustGo: true, Push: slow, PushFails: true, Users: users(deleteOnce)},
 		{Name: "termination", About: "a taint announces the node's end", MustGo: true, Users: users(spot)},
 		{Name: "killed-meanwhile", About: "somebody deletes the pod while it is being saved", MustGo: true,
 			Users: users(drain, func(u *world.User) { u.After(2 * time.Second); u.Terminate(pod) })},

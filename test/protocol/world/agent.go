@@ -60,6 +60,9 @@ func (w *World) startAgent(n *Node) {
 		return result.RequeueAfter, err
 	})
 	w.agent = a
+	if rest := time.Until(n.cut); rest > 0 {
+		w.cutOff(a.Proc, rest)
+	}
 	a.cache.tell = func(ch change) {
 		if pc, ok := ch.object().(*v1alpha1.PodCheckpoint); ok && pc.Spec.NodeName == n.name {
 			q.addObject(pc)

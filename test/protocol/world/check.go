@@ -47,10 +47,30 @@ func (w *World) violate(i Invariant, format string, args ...any) {
 
 // check looks at what must hold at each moment.
 func (w *World) check() {
+	w.standing()
 	for mem, cs := range w.alive() {
 		if len(cs) > 1 {
 			slices.SortFunc(cs, func(a, b *Container) int { return a.since.Compare(b.since) })
 			w.violate(OneLiveCopy, "%s lives in %s and in %s", mem.name, cs[0], cs[1])
+		}
+	}
+}
+
+// still is how long a pod that nobody has deleted may stand still: before its checkpoint is Ready, after that until its fence ends, and
+// as long again for each thing that goes wrong.
+const still = 3 * time.Minute
+
+// standing checks that no pod stands still for too long.
+func (w *World) standing() {
+	bound := still * time.Duration(1+len(w.plan))
+	for _, n := range w.nodes {
+		for _, c := range n.containers {
+			if c.state != fence.Frozen || time.Since(c.since) < bound {
+				continue
+			}
+			if pod := w.pod(key(c.pod)); pod != nil && pod.UID == c.podUID && pod.DeletionTimestamp == nil {
+				w.violate(PodRuns, "%s has stood still for %s", c, bound)
+			}
 		}
 	}
 }

@@ -123,7 +123,7 @@ func (w *World) decide(o *op) {
 	case crash40:
 		w.crash(o.p, long)
 	case cut45:
-		o.p.cut = time.Now().Add(cutSpan)
+		w.cutOff(o.p, cutSpan)
 	case lastNow:
 		o.last = true
 	case stall5, stall40, stall100:
@@ -204,16 +204,21 @@ func (w *World) meanwhile() {
 
 // cutNode cuts a node off from the API server: its kubelet and its agent.
 func (w *World) cutNode(n *Node, span time.Duration) {
-	until := time.Now().Add(span)
-	n.cut = until
+	n.cut = time.Now().Add(span)
 	for _, k := range w.kubelets {
 		if k.n == n {
-			k.cut = until
+			w.cutOff(k.Proc, span)
 		}
 	}
-	if w.agent != nil && w.agent.n == n {
-		w.agent.cut = until
+	if w.agent != nil && w.agent.n == n && !w.agent.gone() {
+		w.cutOff(w.agent.Proc, span)
 	}
+}
+
+// cutOff cuts a process off: its requests fail, and it sees no change.
+func (w *World) cutOff(p *Proc, span time.Duration) {
+	p.cut = time.Now().Add(span)
+	w.lag(p, span)
 }
 
 // endContainers ends the processes of the node's containers that are in the state.

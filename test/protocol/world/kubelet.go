@@ -38,10 +38,11 @@ type kubelet struct {
 	w     *World
 	n     *Node
 	queue *queue
+	until map[types.UID]time.Time // when the grace period ends of pods that it has seen to be deleted
 }
 
 func (w *World) newKubelet(n *Node) *kubelet {
-	k := &kubelet{Proc: w.newProc("kubelet "+n.name, clientFaults, true), w: w, n: n}
+	k := &kubelet{Proc: w.newProc("kubelet "+n.name, clientFaults, true), w: w, n: n, until: map[types.UID]time.Time{}}
 	k.queue = k.newQueue(kubeletRetry, k.reconcile)
 	k.cache.tell = func(ch change) {
 		if ch.ref.kind == "Pod" {
@@ -117,7 +118,12 @@ func (k *kubelet) kill(ctx context.Context, pod types.UID) error {
 
 // end kills a deleted pod at the end of its grace period, and then has its object removed.
 func (k *kubelet) end(ctx context.Context, pod *corev1.Pod) (time.Duration, error) {
-	if rest := time.Until(pod.DeletionTimestamp.Time); rest > 0 && len(k.uids(pod.Name)) > 0 {
+	until := time.Now().Add(time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second)
+	if known, seen := k.until[pod.UID]; seen && known.Before(until) {
+		until = known
+	}
+	k.until[pod.UID] = until
+	if rest := time.Until(until); rest > 0 && len(k.uids(pod.Name)) > 0 {
 		return rest, nil
 	}
 	if err := k.kill(ctx, pod.UID); err != nil {

@@ -161,7 +161,7 @@ func (w *World) tell(who, what, how string) {
 	if !w.talks {
 		return
 	}
-	line := fmt.Sprintf("%8.2fs  %-10s %s", time.Since(w.begin).Seconds(), who, what)
+	line := fmt.Sprintf("%04d %8.2fs  %-10s %s", len(w.result.Points)-1, time.Since(w.begin).Seconds(), who, what)
 	if how != "" {
 		line += " — " + how
 	}
