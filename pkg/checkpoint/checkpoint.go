@@ -23,6 +23,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/checkpoint/retention"
 	"github.com/cryopod/cryopod/pkg/checkpoint/schedule"
 	"github.com/cryopod/cryopod/pkg/checkpoint/standby"
+	"github.com/cryopod/cryopod/pkg/checkpoint/stranded"
 	"github.com/cryopod/cryopod/pkg/termination"
 )
 
@@ -46,6 +47,8 @@ type Options struct {
 	EvictionRequests bool
 	// Taints are those that announce a node's end.
 	Taints termination.List
+	// SchedulerReady tells whether Cryopod's scheduler runs. Pods that wait for it while it does not are replaced; nil: never.
+	SchedulerReady func(context.Context) bool
 	// Retention bounds what is kept of checkpoints that are over.
 	Retention retention.Options
 }
@@ -69,6 +72,9 @@ func Register(ctx context.Context, mgr ctrl.Manager, events event.Recorder, o Op
 		&standby.Reconciler{Client: c, Live: live, Events: events, Clock: clk},
 		&descheduler.Reconciler{Client: c},
 		&retention.Parts{Events: events, Clock: clk, Options: o.Retention},
+	}
+	if o.SchedulerReady != nil {
+		controllers = append(controllers, &stranded.Reconciler{Client: c, Remover: remover, Ready: o.SchedulerReady, Clock: clk})
 	}
 	if o.EvictionRequests {
 		controllers = append(controllers, &evictionrequest.Reconciler{Client: c, Live: live, Events: events, Clock: clk})

@@ -104,6 +104,9 @@ func newManager(ctx context.Context, config *rest.Config, o Options, drain *drai
 		return nil, err
 	}
 	o.Admission.Taints, o.Checkpoint.Taints = o.taints(), o.taints()
+	lease := client.ObjectKey{Namespace: o.Namespace, Name: o.SchedulerLease}
+	o.Admission.SchedulerReady = admission.NewSchedulerLease(mgr.GetClient(), clock.RealClock{}, lease).Ready
+	o.Checkpoint.SchedulerReady = o.Admission.SchedulerReady
 	if err := addAdmission(ctx, mgr, o); err != nil {
 		return nil, err
 	}
@@ -145,8 +148,6 @@ func addAdmission(ctx context.Context, mgr manager.Manager, o Options) error {
 	if err := watchLease(ctx, mgr); err != nil {
 		return err
 	}
-	key := client.ObjectKey{Namespace: o.Namespace, Name: o.SchedulerLease}
-	o.Admission.SchedulerReady = admission.NewSchedulerLease(mgr.GetClient(), clock.RealClock{}, key).Ready
 	o.Admission.Images = o.Checkpoint.Retention.Registry
 	admission.SetupNodes(mgr, o.Admission.Taints)
 	return admission.SetupWithManager(ctx, mgr, o.Admission)

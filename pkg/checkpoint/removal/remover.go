@@ -56,6 +56,8 @@ type Order struct {
 	How v1alpha1.Removal
 	// Cold says why the pod goes without a checkpoint, empty when it is saved.
 	Cold string
+	// Unplaced is whether the pod is deleted only as long as it has no node.
+	Unplaced bool
 }
 
 // Remove ends the pod unless it is on its way already, and says so on the pod, the PodCheckpoint and the owner. Refused is what the API
@@ -68,7 +70,7 @@ func (r *Remover) Remove(ctx context.Context, o Order) (refused string, err erro
 		}
 		return "", fmt.Errorf("reading pod %q: %w", o.Pod.Name, err)
 	}
-	if pod.UID != o.Pod.UID || Over(pod) {
+	if pod.UID != o.Pod.UID || Over(pod) || o.Unplaced && pod.Spec.NodeName != "" {
 		return "", nil
 	}
 	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr.To(pod.UID)}}
@@ -77,10 +79,19 @@ func (r *Remover) Remove(ctx context.Context, o Order) (refused string, err erro
 	}
 	if o.How == v1alpha1.RemovalEvict {
 		err = r.Client.SubResource("eviction").Create(ctx, pod, &policyv1.Eviction{
-			ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}, DeleteOptions: &options,
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: pod.Namespace, Name: pod.Name, Annotations: map[string]string{v1alpha1.AnnotationTold: "true"},
+			},
+			DeleteOptions: &options,
 		})
 	} else {
-		r.mark(ctx, pod, o)
+		marked := r.mark(ctx, pod, o)
+		if o.Unplaced {
+			if marked.Spec.NodeName != "" {
+				return "", nil
+			}
+			options.Preconditions.ResourceVersion = ptr.To(marked.ResourceVersion)
+		}
 		err = r.Client.Delete(ctx, pod, &client.DeleteOptions{GracePeriodSeconds: options.GracePeriodSeconds, Preconditions: options.Preconditions})
 	}
 	switch {
@@ -97,11 +108,11 @@ func (r *Remover) Remove(ctx context.Context, o Order) (refused string, err erro
 }
 
 // mark writes the condition DisruptionTarget, as the Eviction API does and all of Kubernetes' parts that delete pods. Without it the pod
-// goes all the same.
-func (r *Remover) mark(ctx context.Context, pod *corev1.Pod, o Order) {
+// goes all the same. It returns the pod as it is then.
+func (r *Remover) mark(ctx context.Context, pod *corev1.Pod, o Order) *corev1.Pod {
 	for i := range pod.Status.Conditions {
 		if c := &pod.Status.Conditions[i]; c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
-			return
+			return pod
 		}
 	}
 	message := "Cryopod: saved, to go on elsewhere"
@@ -117,9 +128,14 @@ func (r *Remover) mark(ctx context.Context, pod *corev1.Pod, o Order) {
 		}}},
 	})
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
-	if err := r.Client.Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, patch)); client.IgnoreNotFound(err) != nil {
+	err := r.Client.Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, patch))
+	if client.IgnoreNotFound(err) != nil {
 		log.FromContext(ctx).Error(err, "Noting on a pod that it is deleted for the sake of its node; a Job may count it as failed", "pod", pod.Name)
 	}
+	if err != nil {
+		return pod
+	}
+	return target
 }
 
 func (r *Remover) tell(ctx context.Context, pod *corev1.Pod, o Order) {
