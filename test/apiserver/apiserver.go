@@ -92,6 +92,9 @@ func (s *Server) Stop() error {
 	return nil
 }
 
+// Etcd is the address of the server's etcd.
+func (s *Server) Etcd() string { return s.env.ControlPlane.Etcd.URL.String() }
+
 // Client is a client of the server with Scheme. Each has connections and limits of its own.
 func (s *Server) Client() (client.WithWatch, error) {
 	c, err := client.NewWithWatch(s.Config, client.Options{Scheme: Scheme()})

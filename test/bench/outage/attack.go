@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/test/bench/outage/fleet"
@@ -186,20 +185,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// prepare puts the balancer in the place of the Service, and makes the namespaces. The Service has no ClusterIP that anybody here would route:
-// it names loopback, and the configuration the balancer's port. All else is as in the manifests, so that the API server calls as it does in a
-// cluster: a connection for each call that finds none idle, by HTTP/1.1, to the Service's name.
+// prepare puts the balancer in the place of the Service, and makes the namespaces.
 func prepare(ctx context.Context, b *rig.Bed, port int) error {
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: rig.Namespace, Name: "cryopod-webhook"}}
-	if err := b.Admin.Delete(ctx, svc); err != nil {
-		return fmt.Errorf("replacing the Service: %w", err)
-	}
-	svc = &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: svc.Namespace, Name: svc.Name},
-		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "127.0.0.1"},
-	}
 	for _, o := range []client.Object{
-		svc,
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "bench"}},
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: once, Labels: map[string]string{once: "true"}}},
 	} {
@@ -207,22 +195,13 @@ func prepare(ctx context.Context, b *rig.Bed, port int) error {
 			return fmt.Errorf("making %T %q: %w", o, o.GetName(), err)
 		}
 	}
-	config := &admissionregistrationv1.MutatingWebhookConfiguration{}
-	if err := b.Admin.Get(ctx, client.ObjectKey{Name: "cryopod"}, config); err != nil {
-		return fmt.Errorf("reading the webhook configuration: %w", err)
-	}
-	for i := range config.Webhooks {
-		w := &config.Webhooks[i]
-		w.ClientConfig.Service.Port = ptr.To(int32(port))
+	err := b.Route(ctx, port, func(w *admissionregistrationv1.MutatingWebhook) {
 		if strings.Contains(w.Name, "-again.") {
 			w.NamespaceSelector.MatchExpressions = append(w.NamespaceSelector.MatchExpressions,
 				metav1.LabelSelectorRequirement{Key: once, Operator: metav1.LabelSelectorOpDoesNotExist})
 		}
-	}
-	if err := b.Admin.Update(ctx, config); err != nil {
-		return fmt.Errorf("pointing the webhooks at the balancer: %w", err)
-	}
-	return b.PretendScheduler(ctx)
+	})
+	return errors.Join(err, b.PretendScheduler(ctx))
 }
 
 // awaitAnswers waits until the API server calls the webhook.

@@ -27,6 +27,9 @@ import (
 // Namespace is where the manifests put Cryopod.
 const Namespace = "cryopod-system"
 
+// Node is the name of the node that the programs take themselves to run on.
+const Node = "node-00000"
+
 // Bed is a real API server with all manifests applied, and nothing that carries them out.
 type Bed struct {
 	*apiserver.Server
@@ -60,7 +63,7 @@ func (b *Bed) Close() error {
 
 func (b *Bed) prepare(ctx context.Context) (err error) {
 	b.AdminConfig = rest.CopyConfig(b.Config)
-	b.AdminConfig.QPS = -1
+	b.AdminConfig.QPS, b.AdminConfig.WarningHandler = -1, rest.NoWarnings{}
 	if b.Admin, err = client.NewWithWatch(b.AdminConfig, client.Options{Scheme: apiserver.Scheme()}); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
@@ -88,6 +91,8 @@ func (b *Bed) writeKubeconfig(program, user string) error {
 	k.Clusters["it"] = &clientcmdapi.Cluster{Server: b.Config.Host, CertificateAuthorityData: b.Config.CAData}
 	k.AuthInfos["it"] = &clientcmdapi.AuthInfo{ClientCertificateData: b.Config.CertData, ClientKeyData: b.Config.KeyData, Impersonate: user}
 	if user != "" {
+		// The API server puts a pod's node into its token: the policy of the agents heeds it.
+		k.AuthInfos["it"].ImpersonateUserExtra = map[string][]string{"authentication.kubernetes.io/node-name": {Node}}
 		k.AuthInfos["it"].ImpersonateGroups = []string{"system:serviceaccounts", "system:serviceaccounts:" + Namespace, "system:authenticated"}
 	}
 	k.Contexts["it"] = &clientcmdapi.Context{Cluster: "it", AuthInfo: "it"}
