@@ -45,9 +45,10 @@ func hold(ctx context.Context, b *rig.Bed, p *program.Program, o options, metric
 	lower := func(value float64, unit string) report.Metric {
 		return report.Metric{Value: value, Unit: unit, Better: "lower"}
 	}
-	metrics["held_at_once"] = report.Metric{Value: float64(trial.HeldAtOnce), Unit: "requests", Better: "higher"}
+	metrics["held_at_once"] = report.Metric{Value: trial.Highest.Held, Unit: "requests", Better: "higher"}
 	metrics["held_wrong_answers"] = goal(lower(float64(len(trial.Wrong)), "answers"), &zero)
 	metrics["held_put_off_max"] = lower(load.Quantile(took(trial.PutOff), 1).Seconds(), "s")
+	metrics["held_refused_max"] = lower(load.Quantile(took(trial.Crowded), 1).Seconds(), "s")
 	metrics["held_woken_p50"] = lower(milliseconds(load.Quantile(trial.Woken, 0.5)), "ms")
 	metrics["held_woken_p99"] = lower(milliseconds(load.Quantile(trial.Woken, 0.99)), "ms")
 	metrics["held_resident_before"] = lower(trial.Before.Resident/mib, "MiB")
@@ -60,7 +61,7 @@ func hold(ctx context.Context, b *rig.Bed, p *program.Program, o options, metric
 	metrics["held_goroutines_before"] = lower(trial.Before.Goroutines, "goroutines")
 	metrics["held_goroutines_highest"] = lower(trial.Highest.Goroutines, "goroutines")
 	metrics["held_goroutines_after"] = lower(trial.After.Goroutines, "goroutines")
-	metrics["held_calls"] = lower(trial.Calls/float64(2*o.crowd), "calls of the API server an eviction")
+	metrics["held_calls"] = lower(trial.Calls/float64(3*o.crowd), "calls of the API server an eviction")
 	if len(trial.Wrong) > 0 {
 		return fmt.Errorf("%d things are wrong, the first: %s", len(trial.Wrong), trial.Wrong[0])
 	}

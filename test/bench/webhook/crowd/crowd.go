@@ -25,6 +25,9 @@ import (
 // perNode is how many of the pods run on one node.
 const perNode = 50
 
+// owner is the ReplicaSet of all pods.
+const owner = "web-5d8f7c9b6d"
+
 // A NodeProfile lists what is on a node: as many images, of as many layers each, as a node that is in use has.
 const (
 	imagesOfNode  = 60
@@ -86,9 +89,10 @@ func Pod(namespace, name, node string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: name, Labels: map[string]string{"app": "web", "pod-template-hash": "5d8f7c9b6d"},
-			Annotations: map[string]string{v1alpha1.AnnotationEnabled: "true"},
+			// Long enough for a machine that does much else.
+			Annotations: map[string]string{v1alpha1.AnnotationEnabled: "true", v1alpha1.AnnotationDeadline: "10m"},
 			OwnerReferences: []metav1.OwnerReference{{
-				APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-5d8f7c9b6d", UID: types.UID("owner-" + namespace), Controller: ptr.To(true),
+				APIVersion: "apps/v1", Kind: "ReplicaSet", Name: owner, UID: types.UID("owner-" + namespace), Controller: ptr.To(true),
 			}},
 		},
 		Spec: corev1.PodSpec{

@@ -8,25 +8,25 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/test/bench/webhook/program"
 )
 
 const (
-	// slack is how much later than its bound an answer may come on a machine that does much else. The API server itself gives up, and lets the
-	// pod go, 10 s after the bound of 20 s.
-	slack = 8 * time.Second
-	// calm is how long the program may take to be as it was before.
+	// bound is how long an eviction may take. After 30 s the API server itself gives up on the webhook, and lets the pod go.
+	bound = 28 * time.Second
+	// calm is how long the program may take to do what it is waited for.
 	calm = 2 * time.Minute
+	// idle is how many goroutines the connections cost that the API server keeps open for a while after all is over: 25, and some slack.
+	idle = 70
 )
 
-// Trial is what evicting the whole crowd twice came to: first nobody is saved in time, then everybody is.
+// Trial is what evicting the whole crowd came to.
 type Trial struct {
-	// PutOff and Saved are the answers of the first and of the second time.
-	PutOff, Saved []Answer
+	// PutOff, Crowded and Saved are the answers while nobody was saved, while all seats were taken, and once all were saved.
+	PutOff, Crowded, Saved []Answer
 	// Before is taken at rest, Highest has the highest of each number meanwhile, After is at rest again.
 	Before, Highest, After program.Cost
-	// HeldAtOnce is the highest number of requests that were held.
-	HeldAtOnce int
 	// Woken is how long after Ready was written each eviction was answered.
 	Woken []time.Duration
 	// Calls is how many requests the program has made to the API server for it all.
@@ -35,10 +35,12 @@ type Trial struct {
 	Wrong []string
 }
 
-// Try evicts the crowd twice. The program, whose only requests these are, has to hold an eviction for hold and as many as there are pods at a time.
+// Try evicts the crowd once without saving anybody, which takes as long as the program holds an eviction, unless that is 0; and then until all
+// are saved, which happens when all are held. Meanwhile all are evicted once more. These have to be the only requests of the program, and it
+// has to hold as many of them as there are pods, and no more.
 func (k *Crowd) Try(ctx context.Context, p *program.Program, hold time.Duration) (*Trial, error) {
 	t := &Trial{}
-	calls, err := k.rest(ctx, p, t)
+	calls, err := t.rest(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -46,10 +48,12 @@ func (k *Crowd) Try(ctx context.Context, p *program.Program, hold time.Duration)
 	ended := make(chan error, 1)
 	go func() { ended <- k.Agents(agents) }()
 	sampled := sampleUntil(agents, p)
-	err = errors.Join(k.putOff(ctx, t, hold), k.save(ctx, p, t, hold))
+	if hold > 0 {
+		k.putOff(ctx, t, hold)
+	}
+	err = k.save(ctx, p, t)
 	stop()
-	err = errors.Join(err, <-ended, t.highest(<-sampled))
-	if err != nil {
+	if err = errors.Join(err, <-ended, t.highest(<-sampled)); err != nil {
 		return nil, err
 	}
 	m, err := p.Metrics(ctx)
@@ -57,12 +61,11 @@ func (k *Crowd) Try(ctx context.Context, p *program.Program, hold time.Duration)
 		return nil, err
 	}
 	t.Calls = m.Sum("rest_client_requests_total") - calls
-	t.After, err = k.settle(ctx, p, t)
-	return t, err
+	return t, t.settle(ctx, p)
 }
 
 // rest notes what the program costs before.
-func (k *Crowd) rest(ctx context.Context, p *program.Program, t *Trial) (calls float64, err error) {
+func (t *Trial) rest(ctx context.Context, p *program.Program) (calls float64, err error) {
 	if t.Before, err = p.Cost(ctx); err != nil {
 		return 0, err
 	}
@@ -74,48 +77,51 @@ func (k *Crowd) rest(ctx context.Context, p *program.Program, t *Trial) (calls f
 }
 
 // putOff evicts all while nobody is saved.
-func (k *Crowd) putOff(ctx context.Context, t *Trial, hold time.Duration) error {
+func (k *Crowd) putOff(ctx context.Context, t *Trial, hold time.Duration) {
 	t.PutOff = k.Evict(ctx)
 	for _, a := range t.PutOff {
 		switch {
 		case !a.PutOff():
 			t.wrong("the eviction of pod %q, which is not saved, was answered with %v, want 429", a.Pod, a.Err)
-		case a.Took < hold-time.Second:
+		case a.Took < hold:
 			t.wrong("the eviction of pod %q was put off after %s already, want %s", a.Pod, a.Took, hold)
-		case a.Took > hold+slack:
-			t.wrong("the eviction of pod %q was held for %s, its bound is %s", a.Pod, a.Took, hold)
+		case a.Took > bound:
+			t.wrong("the eviction of pod %q was held for %s, its bound is %s", a.Pod, a.Took, bound)
 		}
 	}
-	phases, err := k.Phases(ctx)
-	if err != nil {
-		return err
-	}
-	if phases["Exporting"] != len(k.pods) {
-		t.wrong("the checkpoints are %v, want all of %d Exporting", phases, len(k.pods))
-	}
-	return nil
 }
 
-// save evicts all again, and has all saved once all are held.
-func (k *Crowd) save(ctx context.Context, p *program.Program, t *Trial, hold time.Duration) error {
-	answers := make(chan []Answer, 1)
-	go func() { answers <- k.Evict(ctx) }()
-	held := within(ctx, hold, "all evictions are held", func() (bool, error) {
-		c, err := p.Cost(ctx)
-		return int(c.Held) == len(k.pods), err
+// save evicts all, and has all saved once all are held.
+func (k *Crowd) save(ctx context.Context, p *program.Program, t *Trial) error {
+	saved := make(chan []Answer, 1)
+	go func() { saved <- k.Drain(ctx) }()
+	var now program.Cost
+	var phases map[v1alpha1.Phase]int
+	err := within(ctx, calm, "all evictions are held", func() (ok bool, err error) {
+		if now, err = p.Cost(ctx); err != nil {
+			return false, err
+		}
+		phases, err = k.Phases(ctx)
+		return int(now.Held) == len(k.pods) && phases[v1alpha1.PhaseExporting] == len(k.pods), err
 	})
-	if held != nil {
-		t.wrong("%v", held)
+	if err == nil {
+		t.Crowded = k.Evict(ctx)
+	} else {
+		err = fmt.Errorf("%w: %g are, and the checkpoints are %v", err, now.Held, phases)
 	}
-	written, err := k.Finish(ctx)
-	t.Saved = <-answers
-	if err != nil {
+	written, failed := k.Finish(ctx)
+	t.Saved = <-saved
+	if err := errors.Join(err, failed); err != nil {
 		return err
 	}
+	for _, a := range t.Crowded {
+		if !a.PutOff() {
+			t.wrong("another eviction of pod %q, which was not saved, was answered with %v, want 429", a.Pod, a.Err)
+		}
+	}
 	for _, a := range t.Saved {
-		if a.Err != nil {
-			t.wrong("the eviction of pod %q, which is saved, was answered with %v", a.Pod, a.Err)
-			continue
+		if a.Err != nil || a.Took > bound {
+			t.wrong("the eviction of pod %q, which is saved, was answered with %v after %s", a.Pod, a.Err, a.Took)
 		}
 		t.Woken = append(t.Woken, max(0, a.At.Sub(written[a.Pod])))
 	}
@@ -126,17 +132,17 @@ func (k *Crowd) save(ctx context.Context, p *program.Program, t *Trial, hold tim
 	return err
 }
 
-// settle waits until nothing is held and no more goroutines run than before, but for those of a few connections.
-func (k *Crowd) settle(ctx context.Context, p *program.Program, t *Trial) (after program.Cost, err error) {
-	const few = 20
+// settle waits until nothing is held and no more goroutines run than before, but for those of idle connections.
+func (t *Trial) settle(ctx context.Context, p *program.Program) error {
+	var failed error
 	waited := within(ctx, calm, "the program is as it was", func() (bool, error) {
-		after, err = p.Cost(ctx)
-		return after.Held == 0 && after.Goroutines <= t.Before.Goroutines+few, err
+		t.After, failed = p.Cost(ctx)
+		return t.After.Held == 0 && t.After.Goroutines <= t.Before.Goroutines+idle, failed
 	})
-	if waited != nil && err == nil {
-		t.wrong("%v: %g goroutines, %g before; %g requests are held", waited, after.Goroutines, t.Before.Goroutines, after.Held)
+	if waited != nil && failed == nil {
+		t.wrong("%v: %g goroutines, %g before; %g requests are held", waited, t.After.Goroutines, t.Before.Goroutines, t.After.Held)
 	}
-	return after, err
+	return failed
 }
 
 func (t *Trial) wrong(format string, args ...any) {
@@ -178,6 +184,5 @@ func (t *Trial) highest(s samples) error {
 		t.Highest.Goroutines = max(t.Highest.Goroutines, c.Goroutines)
 		t.Highest.Held = max(t.Highest.Held, c.Held)
 	}
-	t.HeldAtOnce = int(t.Highest.Held)
 	return s.err
 }
