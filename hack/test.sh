@@ -47,7 +47,7 @@ apiserver() {
 # Packages that start a cluster take turns: -p 1. make lint has vetted them.
 e2e() {
 	say 'tests on a real cluster'
-	go test -tags e2e -vet off -count 1 -p 1 -timeout 90m -v -run "${RUN:-.}" $(tagged e2e)
+	go test -tags e2e -vet off -count 1 -p 1 -timeout 40m -v -run "${RUN:-.}" $(tagged e2e)
 }
 
 # Not joined by &&, within which bash forgets about -e.

@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -42,15 +41,19 @@ func TestCrashAfterRestarts(t *testing.T) {
 		c.before(s, target)
 		pod = s.drain(pod)
 		s.checkRestored(pod)
-		s.wait(s.t.Context(), "main", carriedOn(pod.Status.PodIP))
+		s.goesOn(pod)
 		c.after(s, target)
 		crashStartsCold(s)
-		var err error
-		if pod, err = testbed.RunningPod(t.Context(), s.Namespace, s.name); err != nil {
-			t.Fatal(err)
-		}
-		s.wait(s.t.Context(), "main", carriedOn(pod.Status.PodIP))
+		pod = s.settle()
 	}
+}
+
+// goesOn returns once the pod has done some steps.
+func (s *scene) goesOn(pod *corev1.Pod) {
+	s.t.Helper()
+	ctx, cancel := s.within(moveTimeout)
+	defer cancel()
+	s.wait(ctx, "main", carriedOn(pod.Status.PodIP))
 }
 
 // otherNode is the one of the scene's nodes that the pod is not on.
@@ -66,7 +69,7 @@ func (s *scene) otherNode(pod *corev1.Pod) *cluster.Node {
 func nothing(*scene, *cluster.Node) {}
 
 func restartRuntime(s *scene, node *cluster.Node) {
-	ctx, cancel := s.within(time.Minute)
+	ctx, cancel := s.within(moveTimeout)
 	defer cancel()
 	if err := node.RestartRuntime(ctx); err != nil {
 		s.t.Fatal(err)
@@ -84,7 +87,7 @@ func stopAgent(s *scene, node *cluster.Node) {
 
 // restartAgent kills the node's agent and returns when another one works.
 func restartAgent(s *scene, node *cluster.Node) {
-	ctx, cancel := s.within(time.Minute)
+	ctx, cancel := s.within(moveTimeout)
 	defer cancel()
 	old, err := agentPod(ctx, node.Name())
 	if err != nil {

@@ -183,14 +183,14 @@ func TestWebhookDown(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	ctx, cancel := s.within(time.Minute)
+	ctx, cancel := s.within(moveTimeout)
 	defer cancel()
 	if err := testbed.Scale(ctx, "cryopod-webhook", 0); err != nil {
 		t.Fatal(err)
 	}
 	begun := time.Now()
 	after := s.drain(before)
-	if took := time.Since(begun); took > 30*time.Second {
+	if took := time.Since(begun); took > coldLimit {
 		t.Errorf("the drain and the replacement's start took %v", took)
 	}
 	s.checkCold(before, after)

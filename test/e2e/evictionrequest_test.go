@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
@@ -32,7 +31,7 @@ import (
 // TestEvictionRequests asks for pods' evictions by KEP-4563. It restarts the webhook, with the responder, hence no other test runs
 // beside it.
 func TestEvictionRequests(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	installer := install.Installer{Cluster: testbed.Cluster, Client: testbed.Client, Progress: os.Stderr}
 	remove, err := installer.Add(ctx, "eviction-requests")
@@ -40,7 +39,7 @@ func TestEvictionRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		if err := remove(ctx); err != nil {
 			t.Error(err)
@@ -131,7 +130,7 @@ func (s *scene) requestEviction(pod *corev1.Pod) {
 // eviction is the pod's Eviction once it is as wanted.
 func (s *scene) eviction(pod *corev1.Pod, wanted func(*lifecyclev1alpha1.Eviction) error) *lifecyclev1alpha1.Eviction {
 	s.t.Helper()
-	ctx, cancel := s.within(time.Minute)
+	ctx, cancel := s.within(moveTimeout)
 	defer cancel()
 	var found *lifecyclev1alpha1.Eviction
 	s.until(ctx, func() error {

@@ -44,12 +44,12 @@ func TestMemoryPressure(t *testing.T) {
 func (s *scene) press(node *cluster.Node) {
 	s.t.Helper()
 	s.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		for _, args := range [][]string{
 			{"rollout", "undo", "daemonset/cryopod-agent", "-n", install.Namespace},
 			{"patch", "daemonset", "-n", install.Namespace, "cryopod-agent", "--type=json", "--patch=" + rolling},
-			{"rollout", "status", "daemonset/cryopod-agent", "-n", install.Namespace, "--timeout=50s"},
+			{"rollout", "status", "daemonset/cryopod-agent", "-n", install.Namespace, "--timeout=3m"},
 		} {
 			if _, err := testbed.Kubectl.Run(ctx, args...); err != nil {
 				s.t.Error(err)

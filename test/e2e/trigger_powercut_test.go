@@ -32,7 +32,7 @@ const (
 func testPowerCut(t *testing.T) {
 	tainted, collected := newScene(t, "outofservice", nil, "main"), newScene(t, "collected", nil, "main")
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		if err := testbed.Revive(ctx, mortal); err != nil {
 			t.Error(err)
@@ -92,7 +92,7 @@ func kill(t *testing.T) time.Time {
 	if err := node.Kill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), moveTimeout)
 	defer cancel()
 	(&scene{t: t}).until(ctx, func() error {
 		if ready, err := testbed.Ready(ctx, mortal); err != nil || ready {

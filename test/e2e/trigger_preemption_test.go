@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -101,7 +100,7 @@ func (s *scene) checkRuns(pod *corev1.Pod, node string) {
 // remove ends a pod and waits until its node has forgotten it.
 func (s *scene) remove(pod *corev1.Pod) {
 	s.t.Helper()
-	ctx, cancel := s.within(time.Minute)
+	ctx, cancel := s.within(moveTimeout)
 	defer cancel()
 	if _, err := testbed.Kubectl.Run(ctx, "delete", "pod", pod.Name, "-n", pod.Namespace, "--grace-period=1"); err != nil {
 		s.t.Fatal(err)
