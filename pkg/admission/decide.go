@@ -63,6 +63,8 @@ type Case struct {
 	Limit time.Time
 	// Delete are the request's deleteOptions, nil when it has none.
 	Delete *metav1.DeleteOptions
+	// Told is whether one of our own controllers asks that tells itself why the pod goes without a checkpoint.
+	Told bool
 	// DryRun is whether the request itself is a dry run.
 	DryRun bool
 	// Checkpoints are the PodCheckpoints of the pod's UID, in any order.

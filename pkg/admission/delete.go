@@ -148,7 +148,7 @@ func (h *Delete) putOff(c *Case, d Decision) string {
 		return "Cannot delete the pod yet: " + d.Why + "; try again"
 	}
 	goes := "it is deleted as soon as it is saved"
-	if pc.Spec.Removal != v1alpha1.RemovalDelete {
+	if match.RemovalOf(pc) != v1alpha1.RemovalDelete {
 		// Somebody else asked for this checkpoint, and ends the pod.
 		goes = "try again"
 	}

@@ -74,6 +74,7 @@ func (h *Eviction) read(ctx context.Context, req admission.Request) (*Case, erro
 	}
 	c := h.newCase(&pod, v1alpha1.TriggerEviction, req)
 	c.Delete = ev.DeleteOptions
+	c.Told = req.UserInfo.Username == userOwnWebhook && ev.Annotations[v1alpha1.AnnotationTold] == "true"
 	return c, nil
 }
 
@@ -91,7 +92,11 @@ func (h *Eviction) saved(_ context.Context, c *Case) admission.Response {
 	return resp
 }
 
+// cold says nothing where the controller that evicts does.
 func (h *Eviction) cold(c *Case, d Decision) {
+	if c.Told {
+		return
+	}
 	if d.Outcome == metrics.EvictionUntouched {
 		notCheckpointable(h.Events, c, d.Why)
 	} else {

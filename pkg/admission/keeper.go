@@ -91,6 +91,7 @@ func (k *Keeper) follow(ctx context.Context, c *Case, s source) (admission.Respo
 				return allow(s, c, d), d.Outcome, nil
 			}
 		case Wait:
+			k.askRemoval(ctx, c, d.Checkpoint)
 			key := client.ObjectKeyFromObject(d.Checkpoint)
 			switch {
 			case held == nil:
@@ -103,6 +104,7 @@ func (k *Keeper) follow(ctx context.Context, c *Case, s source) (admission.Respo
 				c.HoldUntil = c.Now
 			}
 		case PutOff:
+			d.Checkpoint = k.askRemoval(ctx, c, d.Checkpoint)
 			return tooManyRequests(s.putOff(c, d)), d.Outcome, nil
 		case AllowSaved:
 			return s.saved(ctx, c), d.Outcome, nil

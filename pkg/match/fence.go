@@ -41,9 +41,12 @@ func FenceEnd(pc *v1alpha1.PodCheckpoint) time.Time {
 	return end
 }
 
-// FenceHolds tells whether the pod of a Ready checkpoint is sure to stand still for long enough to be ended now. About when its fence ends
-// it is thawed, and might go on for a moment and lose that.
+// FenceHolds tells whether the pod of a Ready checkpoint is sure to stand still for long enough to be ended now. About when its fence ends, or
+// when it is called off, it is thawed, and might go on for a moment and lose that.
 func FenceHolds(pc *v1alpha1.PodCheckpoint, now time.Time) bool {
+	if CalledOff(pc) != "" {
+		return false
+	}
 	end := FenceEnd(pc)
 	margin := min(fenceMargin, end.Sub(ReadyTime(pc))/2)
 	return now.Before(end.Add(-margin))

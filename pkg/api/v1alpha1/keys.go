@@ -103,6 +103,13 @@ const (
 	AnnotationNotice = Group + "/notice"
 )
 
+// What Cryopod writes on its own requests.
+const (
+	// AnnotationTold, on an Eviction that the controllers ask for, is that they tell people themselves why a pod goes without a checkpoint. Set
+	// by the controllers; read by the webhook, from them only.
+	AnnotationTold = Group + "/told"
+)
+
 // What Cryopod writes on its own objects.
 const (
 	// LabelOwnerUID is the UID of the controller that owned the checkpointed pod, for the look-up at CREATE of its

@@ -155,7 +155,7 @@ func (c *Case) decide(pod *corev1.Pod, now time.Time) Action {
 
 // remove ends the pod, unless the attempt says itself that its pod is ended: then another controller does.
 func (c *Case) remove(cur *v1alpha1.PodCheckpoint, step removal.Step) Action {
-	if cur.Spec.Removal == v1alpha1.RemovalDelete || cur.Spec.Removal == v1alpha1.RemovalEvict {
+	if match.RemovalOf(cur) != v1alpha1.RemovalNone {
 		return Action{Do: Wait}
 	}
 	return Action{Do: Remove, Checkpoint: cur, Cold: step.Cold}

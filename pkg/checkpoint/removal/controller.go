@@ -58,7 +58,7 @@ func (r *Reconciler) Register(mgr ctrl.Manager) error {
 }
 
 func removes(pc *v1alpha1.PodCheckpoint) bool {
-	return pc.Spec.Removal == v1alpha1.RemovalDelete || pc.Spec.Removal == v1alpha1.RemovalEvict
+	return match.RemovalOf(pc) != v1alpha1.RemovalNone
 }
 
 // Reconcile ends the pod of one PodCheckpoint when it is time.
@@ -79,10 +79,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if !step.Remove {
 		return reconcile.Result{RequeueAfter: step.After}, nil
 	}
-	if off, err := r.calledOff(ctx, pc); off || err != nil {
+	if off, err := r.calledOff(ctx, pc); err != nil {
 		return reconcile.Result{}, err
+	} else if off {
+		return reconcile.Result{}, CallOff(ctx, r.Client, pc, stays, now)
 	}
-	o := Order{Pod: pod, Checkpoint: pc, Reason: pc.Spec.Reason, How: pc.Spec.Removal, Cold: step.Cold}
+	o := Order{Pod: pod, Checkpoint: pc, Reason: pc.Spec.Reason, How: match.RemovalOf(pc), Cold: step.Cold}
 	refused, err := r.Remove(ctx, o)
 	switch {
 	case err != nil || refused == "":
@@ -98,7 +100,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 
 // calledOff tells whether the pod was to go with its node, and the node is to stay after all.
 func (r *Reconciler) calledOff(ctx context.Context, pc *v1alpha1.PodCheckpoint) (bool, error) {
-	if pc.Spec.Reason != v1alpha1.ReasonTermination {
+	if !ForItsNode(pc) {
 		return false, nil
 	}
 	key := client.ObjectKey{Name: pc.Spec.NodeName}
@@ -110,13 +112,13 @@ func (r *Reconciler) calledOff(ctx context.Context, pc *v1alpha1.PodCheckpoint) 
 	if err := r.Client.Get(ctx, key, profile); client.IgnoreNotFound(err) != nil {
 		return false, fmt.Errorf("reading NodeProfile %q: %w", key.Name, err)
 	}
-	return !ending(node, profile, r.Taints, r.Clock.Now()), nil
+	return !Ending(node, profile, r.Taints, r.Clock.Now()), nil
 }
 
-// ending tells whether anything still makes pods leave the node: a notice, its agent's or its taints', or a taint that the taint manager
-// deletes pods for.
-func ending(node *corev1.Node, profile *v1alpha1.NodeProfile, taints termination.List, now time.Time) bool {
-	if _, announced := taints.Of(node, now); announced || profile.Status.Notice != nil {
+// Ending tells whether anything still makes pods leave the node: a notice, its agent's or its taints', or a taint that the taint manager
+// deletes pods for. The profile is nil where there is none.
+func Ending(node *corev1.Node, profile *v1alpha1.NodeProfile, taints termination.List, now time.Time) bool {
+	if _, announced := taints.Of(node, now); announced || profile != nil && profile.Status.Notice != nil {
 		return true
 	}
 	for i := range node.Spec.Taints {

@@ -24,6 +24,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	eventfake "github.com/cryopod/cryopod/pkg/checkpoint/event/fake"
 	"github.com/cryopod/cryopod/pkg/checkpoint/removal"
+	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/termination"
 )
 
@@ -91,6 +92,10 @@ func TestReconcile(t *testing.T) {
 	}
 	evict := func(pc *v1alpha1.PodCheckpoint) { pc.Spec.Removal = v1alpha1.RemovalEvict }
 	eviction := func(pc *v1alpha1.PodCheckpoint) { pc.Spec.Reason = v1alpha1.ReasonDeletion }
+	none := func(pc *v1alpha1.PodCheckpoint) { pc.Spec.Removal = v1alpha1.RemovalNone }
+	deleted := func(pc *v1alpha1.PodCheckpoint) {
+		pc.Status.Conditions = append(pc.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionRemovalAsked, Status: metav1.ConditionTrue, Reason: "Deleted"})
+	}
 	late := saying("needs 41 s, 12 s are left")
 	ends := node(tainted(spot, corev1.TaintEffectNoSchedule))
 	refused := apierrors.NewTooManyRequests("the budget says no", 0)
@@ -126,6 +131,10 @@ func TestReconcile(t *testing.T) {
 		"called off":                 {pc: checkpoint(v1alpha1.PhaseReady), pod: source(), around: []client.Object{node(tainted("x", corev1.TaintEffectNoSchedule))}},
 		"not about the node":         {pc: checkpoint(v1alpha1.PhaseReady, eviction), pod: source(), around: []client.Object{node()}, want: removed},
 		"nobody asked for a removal": {pc: checkpoint(v1alpha1.PhaseReady, func(pc *v1alpha1.PodCheckpoint) { pc.Spec.Removal = v1alpha1.RemovalNone }), pod: source()},
+		"somebody deleted it meanwhile": {
+			pc: checkpoint(v1alpha1.PhaseReady, eviction, none, deleted), pod: source(), around: []client.Object{node()}, want: removed,
+		},
+		"called off, but somebody deleted it": {pc: checkpoint(v1alpha1.PhaseReady, none, deleted), pod: source(), around: []client.Object{node()}, want: removed},
 		"evicted": {
 			pc: checkpoint(v1alpha1.PhaseReady, evict), pod: source(), around: []client.Object{ends},
 			want: outcome{Calls: []string{"evict, grace 1, UID uid"}, Events: told("Normal", "SavedAndRemoved",
@@ -156,6 +165,15 @@ func TestReconcile(t *testing.T) {
 			r := &removal.Reconciler{
 				Remover: removal.Remover{Client: c, Live: c, Events: events, Clock: clk}, Taints: termination.Defaults(),
 			}
+			defer func() {
+				pc := &v1alpha1.PodCheckpoint{}
+				if err := c.Get(t.Context(), client.ObjectKeyFromObject(tc.pc), pc); err != nil {
+					t.Fatal(err)
+				}
+				if off := match.CalledOff(pc) != ""; off != (name == "called off") {
+					t.Errorf("called off: %t", off)
+				}
+			}()
 			result, err := r.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(tc.pc)})
 			if err != nil {
 				t.Fatal(err)

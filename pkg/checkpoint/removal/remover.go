@@ -79,7 +79,10 @@ func (r *Remover) Remove(ctx context.Context, o Order) (refused string, err erro
 	}
 	if o.How == v1alpha1.RemovalEvict {
 		err = r.Client.SubResource("eviction").Create(ctx, pod, &policyv1.Eviction{
-			ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}, DeleteOptions: &options,
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: pod.Namespace, Name: pod.Name, Annotations: map[string]string{v1alpha1.AnnotationTold: "true"},
+			},
+			DeleteOptions: &options,
 		})
 	} else {
 		marked := r.mark(ctx, pod, o)
