@@ -33,6 +33,11 @@ func (e *stillError) Error() string {
 	return fmt.Sprintf("the pod stood still for %s and its checkpoint was not durable; %s", e.span.Round(10*time.Millisecond), e.why)
 }
 
+// offError ends an attempt whose pod is to stay after all. It goes on where it is.
+type offError struct{ why string }
+
+func (e *offError) Error() string { return "called off: " + e.why }
+
 // refuse writes that the checkpoint came to nothing, and then settles it.
 func (r *Reconciler) refuse(ctx context.Context, pc *v1alpha1.PodCheckpoint, why error) (ctrl.Result, error) {
 	if err := r.failed(ctx, pc, why); errors.Is(err, errLost) {
@@ -58,6 +63,10 @@ func (r *Reconciler) failed(ctx context.Context, pc *v1alpha1.PodCheckpoint, why
 			patience = still.patience
 		}
 	}
+	var off *offError
+	if errors.As(why, &off) {
+		phase, mutate = v1alpha1.PhaseReleased, forCalledOff
+	}
 	var refused *refusedError
 	if errors.As(why, &refused) {
 		mutate = refused.reason
@@ -69,10 +78,12 @@ func (r *Reconciler) failed(ctx context.Context, pc *v1alpha1.PodCheckpoint, why
 	if err := r.insist(write, pc, phase, why.Error(), mutate); err != nil {
 		return err
 	}
-	if still != nil {
+	if phase == v1alpha1.PhaseReleased {
 		log.FromContext(ctx).Info("Checkpoint released before it was ready", "reason", why.Error())
 		metrics.CountCheckpoint(pc.Spec.Reason, metrics.OutcomeReleased)
-		metrics.ObserveFrozen(r.Clock.Since(enteredAt(pc, v1alpha1.PhaseFreezing)))
+		if reached(pc, v1alpha1.PhaseFreezing) {
+			metrics.ObserveFrozen(r.Clock.Since(enteredAt(pc, v1alpha1.PhaseFreezing)))
+		}
 		r.tellReleased(pc)
 		return nil
 	}
@@ -89,6 +100,13 @@ func (r *Reconciler) failed(ctx context.Context, pc *v1alpha1.PodCheckpoint, why
 func forMaxFreeze(s *v1alpha1.PodCheckpointStatus) {
 	if c := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionReady); c != nil {
 		c.Reason = v1alpha1.ReasonMaxFreeze
+	}
+}
+
+// forCalledOff tells people and programs why.
+func forCalledOff(s *v1alpha1.PodCheckpointStatus) {
+	if c := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionReady); c != nil {
+		c.Reason = v1alpha1.ReasonCalledOff
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
 )
 
@@ -37,7 +38,7 @@ func (r *Reconciler) fence(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 			return ctrl.Result{}, err
 		}
 	}
-	left, why := r.left(pc, entry)
+	left, why, mutate := r.left(pc, entry)
 	if patience := min(left, r.patience()); frozen && patience > 0 {
 		return ctrl.Result{RequeueAfter: min(patience, watchFrozen)}, nil
 	}
@@ -56,7 +57,7 @@ func (r *Reconciler) fence(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 	case left > 0:
 		why = errStopping.Error()
 	}
-	if err := r.write(ctx, pc, v1alpha1.PhaseReleased, why, nil); apierrors.IsConflict(err) {
+	if err := r.write(ctx, pc, v1alpha1.PhaseReleased, why, mutate); apierrors.IsConflict(err) {
 		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
 	} else if err != nil {
 		return ctrl.Result{}, err
@@ -68,8 +69,11 @@ func (r *Reconciler) fence(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 }
 
 // left is how long the fence of a Ready checkpoint still holds: as long as it was asked for, but not until the kubelet restarts
-// a container. It returns what to say past that, too.
-func (r *Reconciler) left(pc *v1alpha1.PodCheckpoint, entry fence.Entry) (time.Duration, string) {
+// a container, nor once it is called off. It returns what to say, and to write, past that, too.
+func (r *Reconciler) left(pc *v1alpha1.PodCheckpoint, entry fence.Entry) (_ time.Duration, why string, mutate func(*v1alpha1.PodCheckpointStatus)) {
+	if why := match.CalledOff(pc); why != "" {
+		return 0, (&offError{why}).Error(), forCalledOff
+	}
 	span := time.Duration(pc.Spec.FenceSeconds) * time.Second
 	if span <= 0 {
 		span = v1alpha1.DefaultFence
@@ -77,10 +81,10 @@ func (r *Reconciler) left(pc *v1alpha1.PodCheckpoint, entry fence.Entry) (time.D
 	left := span - r.Clock.Since(enteredAt(pc, v1alpha1.PhaseReady))
 	if !entry.Until.IsZero() {
 		if probes := entry.Until.Sub(r.Clock.Now()); probes < left {
-			return probes, fmt.Sprintf("nobody deleted the pod before %s would have restarted it", entry.Probe)
+			return probes, fmt.Sprintf("nobody deleted the pod before %s would have restarted it", entry.Probe), nil
 		}
 	}
-	return left, fmt.Sprintf("nobody deleted the pod within %s", span)
+	return left, fmt.Sprintf("nobody deleted the pod within %s", span), nil
 }
 
 // letGo thaws the source of a Ready checkpoint that was made without a fence, unless its attempt has done so.

@@ -25,6 +25,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
 	planner "github.com/cryopod/cryopod/pkg/plan"
 )
@@ -143,6 +144,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if busy := r.busy(key); busy != nil {
 		if gone || pc.UID != busy.uid || phaseOf(pc).Final() {
 			busy.cancel(errLost)
+		} else if why := match.CalledOff(pc); why != "" {
+			busy.cancel(&offError{why})
 		}
 		return r.watch(busy), nil
 	}
@@ -155,7 +158,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, nil
 	}
 	// However many wait for their turn, they cost the API server nothing.
-	if w, ok := r.standing(key, pc.UID); ok && !held && w.verdict == later {
+	if w, ok := r.standing(key, pc.UID); ok && !held && w.verdict == later && match.CalledOff(pc) == "" {
 		return ctrl.Result{RequeueAfter: r.pause(w)}, nil
 	}
 	// The cache may lag behind what this agent wrote itself a moment ago.
@@ -191,6 +194,10 @@ func (r *Reconciler) busy(key types.NamespacedName) *running {
 
 // begin starts an attempt for a Pending checkpoint when it is its turn.
 func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctrl.Result, error) {
+	if why := match.CalledOff(pc); why != "" {
+		r.outOfLine(client.ObjectKeyFromObject(pc))
+		return r.refuse(ctx, pc, &offError{why})
+	}
 	if d := pc.Spec.Deadline; d != nil && !r.Clock.Now().Before(d.Time) {
 		return r.refuse(ctx, pc, errors.New("the deadline is over"))
 	}

@@ -62,7 +62,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (ctrl
 	}
 	endings := Endings(node, profile, r.Clock.Now())
 	if len(endings) == 0 {
-		err := r.conclude(ctx, node)
+		err := errors.Join(r.conclude(ctx, node), r.callOff(ctx, node, profile))
 		r.story.forget(node.Name)
 		return ctrl.Result{}, err
 	}
@@ -117,6 +117,25 @@ func (r *Reconciler) profile(ctx context.Context, node string) (*v1alpha1.NodePr
 		return nil, fmt.Errorf("reading NodeProfile %q: %w", node, err)
 	}
 	return profile, nil
+}
+
+// callOff lets the pods go on that stand still, or are about to, for a notice that was withdrawn.
+func (r *Reconciler) callOff(ctx context.Context, node *corev1.Node, profile *v1alpha1.NodeProfile) error {
+	now := r.Clock.Now()
+	if removal.Ending(node, profile, r.Taints, now) {
+		return nil
+	}
+	made, err := index.FromNode(ctx, r.Client, node.Name)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range made {
+		if removal.ForItsNode(&made[i]) {
+			errs = append(errs, removal.CallOff(ctx, r.Client, &made[i], "the end of its node was called off", now))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // evacuate takes the next steps of a node that ends, and returns when to look again at the latest.
