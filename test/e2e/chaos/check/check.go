@@ -93,7 +93,7 @@ type Verdict struct {
 const (
 	// Hold is how long a request is held (the webhook's --hold), HoldSlack what a busy machine adds.
 	Hold      = 20 * time.Second
-	HoldSlack = 5 * time.Second
+	HoldSlack = 10 * time.Second
 	// Unanswered is when the API server goes on without a webhook that a fault keeps from answering: it asks twice, and waits for 30 s.
 	Unanswered = 2 * 30 * time.Second
 	// RunningBound is within what time after the last fault a pod runs again: its deadline, the scheduler's minute for a restore

@@ -141,23 +141,23 @@ func TestJudgeWhatIsBroken(t *testing.T) {
 		}},
 		"a request is held for too long": {check.NotHeld, func() *forgery {
 			f := restored()
-			f.add(100, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Took: 26 * time.Second, Code: 201}})
+			f.add(100, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Took: 31 * time.Second, Code: 201}})
 			return f
 		}},
 		"a request is held for too long even for a fault": {check.NotHeld, func() *forgery {
 			f := restored()
-			f.add(50, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Took: 66 * time.Second, Code: 201}})
+			f.add(50, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Took: 71 * time.Second, Code: 201}})
 			return f
 		}},
 		"put off after the deadline": {check.NotHeld, func() *forgery {
 			f := restored()
-			f.add(60, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Code: 429}})
+			f.add(65, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Code: 429}})
 			return f
 		}},
 		"put off after the deadline, by the pod's name": {check.NotHeld, func() *forgery {
 			f := restored()
 			f.add(12, history.Entry{Pod: &history.Pod{UID: "old", Name: "w-x"}})
-			f.add(60, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", Code: 429}})
+			f.add(65, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", Code: 429}})
 			return f
 		}},
 		"the pods never went": {check.NotHeld, func() *forgery {
