@@ -5,6 +5,7 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -42,9 +43,17 @@ type BaseConfig struct {
 
 // ParseBaseConfig takes a BaseConfig out of an OCI or Docker image configuration.
 func ParseBaseConfig(raw []byte) (BaseConfig, error) {
-	c, err := v1.ParseConfigFile(bytes.NewReader(raw))
-	if err != nil {
-		return BaseConfig{}, fmt.Errorf("parsing image configuration: %w", err)
+	var c struct {
+		OS           string `json:"os"`
+		Architecture string `json:"architecture"`
+		Variant      string `json:"variant"`
+		Config       struct {
+			User string `json:"User"`
+		} `json:"config"`
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		// The parser's message may quote the configuration, in which there may be secrets.
+		return BaseConfig{}, errors.New("parsing image configuration: it is none")
 	}
 	return BaseConfig{User: c.Config.User, OS: c.OS, Architecture: c.Architecture, Variant: c.Variant}, nil
 }
