@@ -6,6 +6,7 @@ package plan
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,13 +84,18 @@ type Plan struct {
 // AllDown is the fault that takes all of Cryopod away. It comes alone: what is tried meanwhile would suffer from others.
 const AllDown = "all-down"
 
+// isolating are the faults that keep a node from hearing of the world.
+var isolating = []string{"node-cut", "node-frozen", "api-cut-node", "api-cut-agents"}
+
 const (
 	maxWorkloads = 3
 	maxStrikes   = 3
 	maxDelay     = 6 * time.Second
-	// Lengths are short for the most part; one in longEvery lasts for up to longLength.
+	// Lengths are short for the most part; one in longEvery lasts for up to longLength, and what keeps a node from hearing that its pod lives
+	// elsewhere for longer than a fence, which is 30 s.
 	shortLength = 8 * time.Second
 	longLength  = 20 * time.Second
+	fenceLength = 45 * time.Second
 	longEvery   = 6
 	// stream keeps numbers that follow one another from giving similar plans.
 	stream = 0x9e3779b97f4a7c15
@@ -170,7 +176,11 @@ func drawStrike(r *rand.Rand, faults []string) Strike {
 	s := Strike{Fault: faults[r.IntN(len(faults))], Target: r.IntN(4) == 0, Seed: r.Uint64()}
 	s.Length = between(r, time.Second, shortLength)
 	if r.IntN(longEvery) == 0 {
-		s.Length = between(r, shortLength, longLength)
+		from, to := shortLength, longLength
+		if slices.Contains(isolating, s.Fault) {
+			from, to = longLength, fenceLength
+		}
+		s.Length = between(r, from, to)
 	}
 	if r.IntN(3) == 0 {
 		s.Delay = between(r, 0, maxDelay)
