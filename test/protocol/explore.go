@@ -64,6 +64,13 @@ type explorer struct {
 // is only where bubbles hang on; it fails where the world itself does not work.
 func Explore(t *testing.T, s world.Script, b Bounds, dir string) Report {
 	e := &explorer{t: t, script: s, bounds: b, dir: dir, began: time.Now(), states: map[uint64]struct{}{}}
+	switch {
+	case s.Most == world.FairOnly:
+		b.Deviations = 0
+	case s.Most > 0:
+		b.Deviations = min(b.Deviations, s.Most)
+	}
+	e.bounds = b
 	fair := e.run(world.Plan{}, 0, false)
 	e.report.Points = len(fair.Points)
 	e.report.Whole = true

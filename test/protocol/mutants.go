@@ -47,7 +47,7 @@ func agentMutants() []Mutant {
 			Name: "thaw-before-the-write", What: "the agent thaws, and then writes Released",
 			Scripts: []string{"late-drain"}, Deviations: 1, Breaks: []world.Invariant{world.OneLiveCopy},
 			Patches: []Patch{{agentFence, "\tif err := r.write(ctx, pc, v1alpha1.PhaseReleased, why, nil);",
-				"\tif seed.Is(\"thaw-before-the-write\") {\n\t\t_ = r.thaw(ctx, entry.Containers, metrics.ThawReleased)\n\t}\n" +
+				"\tif seed.Is(\"thaw-before-the-write\") {\n\t\t_ = fence.ThawAll(ctx, r.Fence, entry.Containers)\n\t}\n" +
 					"\tif err := r.write(ctx, pc, v1alpha1.PhaseReleased, why, nil);"}},
 		},
 		{
@@ -78,9 +78,8 @@ func agentMutants() []Mutant {
 		{
 			Name: "keeps-frozen-what-failed", What: "the agent does not thaw the pod of a failed attempt",
 			Scripts: []string{"drain-gives-up"}, Deviations: 1, Breaks: []world.Invariant{world.PodRuns},
-			Patches: []Patch{{agentFence, "\tif !entry.Thawed {\n\t\tif err := r.thaw(ctx, entry.Containers, cause);",
-				"\tif !entry.Thawed && !(seed.Is(\"keeps-frozen-what-failed\") && phaseOf(pc) == v1alpha1.PhaseFailed) {\n" +
-					"\t\tif err := r.thaw(ctx, entry.Containers, cause);"}},
+			Patches: []Patch{{agentFence, "\t\tcause = metrics.ThawFailed\n",
+				"\t\tcause = metrics.ThawFailed\n\t\tif seed.Is(\"keeps-frozen-what-failed\") {\n\t\t\treturn ctrl.Result{}, nil\n\t\t}\n"}},
 		},
 		{
 			Name: "fence-without-end", What: "the fence of a Ready checkpoint never ends",

@@ -60,6 +60,7 @@ func drains() []world.Script {
 			Annotations: map[string]string{v1alpha1.AnnotationOnFailure: v1alpha1.OnFailureBlock}, Users: users(drain)},
 		{Name: "scale-up", About: "the owner wants another pod while the first one stands still, and the drain gives up", Push: slow,
 			Users: users(drainOnce, func(u *world.User) { u.After(30 * time.Second); u.Scale(2) })},
+		{Name: "ends-later", About: "the restored container ends by itself", MustGo: true, Crashes: true, Most: 1, Users: users(drain)},
 		{Name: "agent-stops", About: "the agent is stopped while the pod stands still, and the drain gives up", Push: slow,
 			Users: users(drainOnce, func(u *world.User) { u.After(30 * time.Second); u.StopAgent() })},
 	}
@@ -69,6 +70,8 @@ func deletions() []world.Script {
 	return []world.Script{
 		{Name: "autoscaler", About: "an autoscaler deletes the pod, and gives up when it is put off", Push: slow, Users: users(deleteOnce)},
 		{Name: "autoscaler-fails", About: "the same, and the pod can't be saved", MustGo: true, Push: slow, PushFails: true, Users: users(deleteOnce)},
+		{Name: "joined", About: "an autoscaler's deletion joins a drain's attempt, and both give up", MustGo: true, Push: slow,
+			Users: users(drainOnce, func(u *world.User) { u.After(10 * time.Second); deleteOnce(u) })},
 		{Name: "termination", About: "a taint announces the node's end", MustGo: true, Users: users(spot)},
 		{Name: "killed-meanwhile", About: "somebody deletes the pod while it is being saved", MustGo: true,
 			Users: users(drain, func(u *world.User) { u.After(2 * time.Second); u.Terminate(pod) })},
@@ -85,6 +88,10 @@ func schedules() []world.Script {
 			Users: users(powerCut)},
 		{Name: "unreachable", About: "the pod is saved on schedule, and its node, which lives, is cut off until the pod is deleted", MustGo: true,
 			Annotations: everyMinute, Users: users(unreachable)},
+		{Name: "node-deleted", About: "the pod is saved on schedule, and the object of its node, which lives, is deleted", Most: world.FairOnly,
+			Annotations: everyMinute, Users: users(nodeDeleted)},
+		{Name: "out-of-service", About: "the same, and the node is cut off for a while and marked as out of service", Most: world.FairOnly,
+			Annotations: everyMinute, Users: users(outOfService)},
 		{Name: "scheduled-drain", About: "the pod is saved on schedule, and evicted meanwhile", MustGo: true, Annotations: everyMinute,
 			Users: users(func(u *world.User) { u.Save(pod, 1) }, func(u *world.User) { u.After(time.Second); drain(u) })},
 	}
@@ -117,5 +124,28 @@ func unreachable(u *world.User) {
 	u.After(30 * time.Second)
 	u.Terminate(pod)
 	u.After(50 * time.Second)
+	u.Heard(node)
+}
+
+// nodeDeleted saves the pod; then somebody deletes the object of its node, which lives, and Kubernetes collects the pod.
+func nodeDeleted(u *world.User) {
+	u.Save(pod, 1)
+	u.After(20 * time.Second)
+	u.DeleteNode(node)
+	u.After(40 * time.Second)
+	u.Collect(pod)
+}
+
+// outOfService saves the pod; its node is not heard of for a while, and somebody says that it is off, which it is not.
+func outOfService(u *world.User) {
+	u.Save(pod, 1)
+	u.After(20 * time.Second)
+	u.Unreachable(node)
+	u.After(30 * time.Second)
+	u.Taint(node, corev1.Taint{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoExecute})
+	u.Terminate(pod)
+	u.After(5 * time.Second)
+	u.Force(pod)
+	u.After(30 * time.Second)
 	u.Heard(node)
 }

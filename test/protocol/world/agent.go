@@ -52,6 +52,7 @@ func (w *World) startAgent(n *Node) {
 	var q *queue
 	a.r = &source.Reconciler{
 		Client: cached, Live: live, Fence: containerd{a}, Ledger: ledger, Dumper: dumper{a}, Exporter: exporter{a}, Recorder: noRecord{},
+		Processes:    processes{a},
 		Requirements: func() *v1alpha1.Requirements { return &v1alpha1.Requirements{Arch: "amd64"} },
 		Clock:        a.clock, MaxParallel: 2, Wake: func(key types.NamespacedName) { q.add(key) },
 	}
@@ -121,6 +122,20 @@ func (r containerd) Thaw(ctx context.Context, id string) error {
 		}
 		return nil
 	})
+}
+
+// processes knows what runs on the node, whatever the API server says.
+type processes struct{ a *agent }
+
+// Running implements source.Processes.
+func (p processes) Running(_ context.Context, pod types.UID) ([]fence.Container, error) {
+	var out []fence.Container
+	for _, c := range p.a.n.containers {
+		if c.podUID == pod && c.state != fence.Gone {
+			out = append(out, fence.Container{Name: c.name, ID: c.id})
+		}
+	}
+	return out, nil
 }
 
 type dumper struct{ a *agent }

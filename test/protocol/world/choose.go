@@ -177,7 +177,7 @@ func (w *World) meanwhile() {
 	}
 	if w.script.Crashes {
 		for _, c := range w.nodes[1].containers {
-			if c.state == fence.Running && c.image != baseImage {
+			if c.state == fence.Running && c.restored {
 				out = append(out, ends)
 				break
 			}
@@ -224,7 +224,7 @@ func (w *World) cutOff(p *Proc, span time.Duration) {
 // endContainers ends the processes of the node's containers that are in the state.
 func (w *World) endContainers(n *Node, s fence.State) {
 	for _, c := range n.containers {
-		if c.state == s && (s == fence.Frozen || c.image != baseImage) {
+		if c.state == s && (s == fence.Frozen || c.restored) {
 			c.become(fence.Gone)
 			for _, k := range w.kubelets {
 				if k.n == n {

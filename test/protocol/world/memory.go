@@ -32,6 +32,7 @@ type Container struct {
 	image    string
 	mem      *Memory
 	state    fence.State
+	restored bool
 	steps    int64     // until since
 	since    time.Time // when it was started or thawed
 	started  time.Time
@@ -75,6 +76,7 @@ type Node struct {
 	name       string
 	containers []*Container
 	archives   map[string]*archive
+	repointed  map[string]bool // checkpoint images whose name stands for the base image here
 	ledger     []byte
 	cut        time.Time // cut off from the API server until then
 	off        bool      // its power is cut
@@ -108,10 +110,13 @@ func (w *World) start(n *Node, c *Container, from *Image) {
 		c.mem = &Memory{name: fmt.Sprintf("memory %d", w.memories)}
 	} else {
 		w.restoring(from)
-		c.mem, c.steps = from.mem, from.step
+		c.mem, c.steps, c.restored = from.mem, from.step, true
 	}
 	c.state, c.since, c.started = fence.Running, time.Now(), time.Now()
 	n.containers = append(n.containers, c)
+	if from != nil {
+		w.rewind(n)
+	}
 }
 
 // restoring checks that a process may start from the image.

@@ -30,6 +30,10 @@ const (
 	newCampaign = time.Minute
 )
 
+// FairOnly is for scripts in which something is done that must not be done, and in which all the same nothing bad happens as long as
+// everybody is quick.
+const FairOnly = -1
+
 // Script is who does what to a pod that is saved.
 type Script struct {
 	// Name and About tell people which one it is.
@@ -57,6 +61,8 @@ type Script struct {
 	PushFails bool
 	// Leaders is how many processes believe to lead, 0 for one.
 	Leaders int
+	// Most is up to how many deviations the invariants are promised; 0 is any number, FairOnly none.
+	Most int
 	// MustGo is whether the pod has to be gone in the end.
 	MustGo bool
 
@@ -100,7 +106,7 @@ func (s *Script) template() *corev1.Pod {
 // populate makes the world as it is at the beginning: nodes, the owner with its pods, and everybody who acts.
 func (w *World) populate() {
 	for _, name := range []string{"n1", "n2"} {
-		w.nodes = append(w.nodes, &Node{name: name, archives: map[string]*archive{}})
+		w.nodes = append(w.nodes, &Node{name: name, archives: map[string]*archive{}, repointed: map[string]bool{}})
 		w.must(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{
 			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
 		}})
