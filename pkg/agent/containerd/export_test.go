@@ -4,3 +4,6 @@ package containerd
 
 // Dumped is dumped.
 var Dumped = dumped
+
+// WithAuthor is withAuthor.
+var WithAuthor = withAuthor

@@ -118,6 +118,9 @@ func withAuthor(config []byte) ([]byte, error) {
 	if err := json.Unmarshal(config, &fields); err != nil {
 		return nil, err
 	}
+	if fields == nil {
+		return nil, errors.New("it is null")
+	}
 	fields["author"] = json.RawMessage(`"cryopod: cold start of a restored container"`)
 	return json.Marshal(fields)
 }

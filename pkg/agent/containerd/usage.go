@@ -5,6 +5,7 @@ package containerd
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 
 	cgroupv1 "github.com/containerd/cgroups/v3/cgroup1/stats"
@@ -44,14 +45,23 @@ func dumped(data *anypb.Any) (int64, error) {
 			return 0, fmt.Errorf("decoding %q: %w", kind, err)
 		}
 		// Swapped-out pages are read back and dumped like the others.
-		return int64(m.GetMemory().GetAnon() + m.GetMemory().GetShmem() + m.GetMemory().GetSwapUsage()), nil
+		return sum(m.GetMemory().GetAnon(), m.GetMemory().GetShmem(), m.GetMemory().GetSwapUsage()), nil
 	case strings.HasSuffix(kind, "io.containerd.cgroups.v1.Metrics"):
 		m := &cgroupv1.Metrics{}
 		if err := proto.Unmarshal(data.GetValue(), m); err != nil {
 			return 0, fmt.Errorf("decoding %q: %w", kind, err)
 		}
-		return int64(m.GetMemory().GetTotalRSS()), nil
+		return sum(m.GetMemory().GetTotalRSS()), nil
 	default:
 		return 0, fmt.Errorf("metrics of kind %q are not known", kind)
 	}
+}
+
+// sum is at most what an int64 holds.
+func sum(bytes ...uint64) int64 {
+	var all uint64
+	for _, n := range bytes {
+		all += min(n, math.MaxInt64-all)
+	}
+	return int64(all)
 }
