@@ -44,8 +44,7 @@ type Reconciler struct {
 	// Clock tells the time.
 	Clock clock.PassiveClock
 
-	mu sync.Mutex
-	// since is when the scheduler was first seen to be away; zero while it runs.
+	mu    sync.Mutex
 	since time.Time
 }
 
@@ -69,7 +68,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	now := r.Clock.Now()
-	step := Next(pod, r.absent(ctx, now), now)
+	step := Next(pod, r.away(ctx, now), now)
 	if !step.Replace {
 		return reconcile.Result{RequeueAfter: step.After}, nil
 	}
@@ -83,8 +82,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	return reconcile.Result{RequeueAfter: pause}, nil
 }
 
-// absent is for how long the scheduler has been seen to be away, by all looks together.
-func (r *Reconciler) absent(ctx context.Context, now time.Time) time.Duration {
+// away is since when the scheduler has been seen to be away, by all looks together; zero while it runs.
+func (r *Reconciler) away(ctx context.Context, now time.Time) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -93,8 +92,5 @@ func (r *Reconciler) absent(ctx context.Context, now time.Time) time.Duration {
 	case r.since.IsZero():
 		r.since = now
 	}
-	if r.since.IsZero() {
-		return 0
-	}
-	return now.Sub(r.since)
+	return r.since
 }

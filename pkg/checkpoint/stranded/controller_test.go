@@ -44,24 +44,31 @@ func waiting(changes ...func(*corev1.Pod)) *corev1.Pod {
 
 func TestNext(t *testing.T) {
 	again := stranded.Step{After: 10 * time.Second}
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	made := func(d time.Duration) *corev1.Pod {
+		return waiting(func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(ago(d)) })
+	}
 	for name, c := range map[string]struct {
-		pod    *corev1.Pod
-		absent time.Duration
-		want   stranded.Step
+		pod   *corev1.Pod
+		since time.Time
+		want  stranded.Step
 	}{
-		"its scheduler is away":       {waiting(), time.Minute, stranded.Step{Replace: true}},
-		"away for a moment":           {waiting(), 20 * time.Second, again},
-		"its scheduler runs":          {waiting(), 0, again},
-		"the pod is young":            {waiting(func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now.Add(-time.Second)) }), time.Minute, again},
-		"it has a node":               {waiting(func(p *corev1.Pod) { p.Spec.NodeName = "node-1" }), time.Minute, stranded.Step{}},
-		"another scheduler's":         {waiting(func(p *corev1.Pod) { p.Spec.SchedulerName = corev1.DefaultSchedulerName }), time.Minute, stranded.Step{}},
-		"it is on its way":            {waiting(func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }), time.Minute, stranded.Step{}},
-		"nobody would make another":   {waiting(func(p *corev1.Pod) { p.OwnerReferences = nil }), time.Minute, stranded.Step{}},
-		"it is not to be placed yet":  {waiting(func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}} }), time.Minute, stranded.Step{}},
-		"it has only just got enough": {waiting(), 30 * time.Second, stranded.Step{Replace: true}},
+		"its scheduler is away":           {waiting(), ago(time.Minute), stranded.Step{Replace: true}},
+		"just long enough":                {waiting(), ago(30 * time.Second), stranded.Step{Replace: true}},
+		"away for a moment":               {waiting(), ago(20 * time.Second), again},
+		"its scheduler runs":              {waiting(), time.Time{}, again},
+		"made as it was seen":             {made(55 * time.Second), ago(time.Minute), stranded.Step{Replace: true}},
+		"made for it although it is away": {made(40 * time.Second), ago(time.Minute), again},
+		"it has a node":                   {waiting(func(p *corev1.Pod) { p.Spec.NodeName = "node-1" }), ago(time.Hour), stranded.Step{}},
+		"another scheduler's":             {waiting(func(p *corev1.Pod) { p.Spec.SchedulerName = corev1.DefaultSchedulerName }), ago(time.Hour), stranded.Step{}},
+		"it is on its way":                {waiting(func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }), ago(time.Hour), stranded.Step{}},
+		"nobody would make another":       {waiting(func(p *corev1.Pod) { p.OwnerReferences = nil }), ago(time.Hour), stranded.Step{}},
+		"it is not to be placed yet": {
+			waiting(func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}} }), ago(time.Hour), stranded.Step{},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(c.want, stranded.Next(c.pod, c.absent, now)); diff != "" {
+			if diff := cmp.Diff(c.want, stranded.Next(c.pod, c.since, now)); diff != "" {
 				t.Errorf("step (-want +got):\n%s", diff)
 			}
 		})
@@ -143,7 +150,9 @@ func TestLeavesWhatIsPlacedMeanwhile(t *testing.T) {
 	}
 	for name, funcs := range map[string]interceptor.Funcs{
 		"before it is marked": {
-			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			SubResourcePatch: func(
+				ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption,
+			) error {
 				if err := place(ctx, c); err != nil {
 					return err
 				}

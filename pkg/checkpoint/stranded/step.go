@@ -12,9 +12,12 @@ import (
 )
 
 const (
-	// patience is how long the scheduler is absent, by its Lease, and a pod waits for it, until the pod is replaced: a change of leader, and a
-	// start of both replicas, take less.
+	// patience is how long the scheduler is absent, by its Lease, until pods that wait for it are replaced: a change of leader, and a start of
+	// both replicas, take less.
 	patience = 30 * time.Second
+
+	// slack is how much later than the controllers a replica of the webhook may learn that the scheduler is away.
+	slack = 10 * time.Second
 
 	// pause is the time between two looks at a pod that waits. They cost the API server nothing.
 	pause = 10 * time.Second
@@ -28,12 +31,13 @@ type Step struct {
 	After time.Duration
 }
 
-// Next is what is to be done about a pod, given for how long Cryopod's scheduler has been absent; 0 is that it runs.
-func Next(pod *corev1.Pod, absent time.Duration, now time.Time) Step {
+// Next is what is to be done about a pod, given since when Cryopod's scheduler has been seen to be away; zero is that it runs. A pod that was
+// made after that is left: it asks for that scheduler by itself, and so would the next one of its owner.
+func Next(pod *corev1.Pod, since, now time.Time) Step {
 	if !Waits(pod) {
 		return Step{}
 	}
-	if absent >= patience && now.Sub(pod.CreationTimestamp.Time) >= patience {
+	if !since.IsZero() && now.Sub(since) >= patience && pod.CreationTimestamp.Time.Before(since.Add(slack)) {
 		return Step{Replace: true}
 	}
 	return Step{After: pause}
