@@ -37,6 +37,11 @@ test-unit: ## Run the tests that need neither root nor a cluster
 fuzz: ## Run every fuzz target for a minute (FUZZTIME=1m; RUN=regexp of "package Target" selects); their seeds are part of "make test"
 	@hack/fuzz.sh $(if $(RUN),'$(RUN)')
 
+.PHONY: model
+model: ## Explore the protocol further than "make test" does (DEVIATIONS=2 EVERY=20 of the schedules with the most; a quarter of an hour)
+	CGO_ENABLED=0 go test -trimpath -count 1 -timeout 5h -v -run 'TestProtocol|TestMutants' ./test/protocol -args \
+		-deviations $(or $(DEVIATIONS),2) -every $(or $(EVERY),20)
+
 .PHONY: lint
 lint: ## Run golangci-lint, pinned in hack/tools/dev
 	@linter=$$(hack/tool.sh golangci-lint); "$$linter" run --build-tags e2e ./...
