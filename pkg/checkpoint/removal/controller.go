@@ -6,6 +6,7 @@ package removal
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -84,6 +85,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	} else if off {
 		return reconcile.Result{}, CallOff(ctx, r.Client, pc, stays, now)
 	}
+	if step.Overdue {
+		if again, err := r.savedAgain(ctx, pc); again || err != nil {
+			return reconcile.Result{}, err
+		}
+	}
 	o := Order{Pod: pod, Checkpoint: pc, Reason: pc.Spec.Reason, How: match.RemovalOf(pc), Cold: step.Cold}
 	refused, err := r.Remove(ctx, o)
 	switch {
@@ -96,6 +102,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{RequeueAfter: frozenPause}, nil
 	}
 	return reconcile.Result{RequeueAfter: RefusedPause}, nil
+}
+
+// savedAgain tells whether there is a later attempt to save the pod, which says what becomes of it.
+func (r *Reconciler) savedAgain(ctx context.Context, pc *v1alpha1.PodCheckpoint) (bool, error) {
+	all, err := index.Saving(ctx, r.Client, pc.Namespace, pc.Spec.PodUID)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(all, func(other v1alpha1.PodCheckpoint) bool {
+		return other.Spec.Fence && match.Attempt(other.Name) > match.Attempt(pc.Name)
+	}), nil
 }
 
 // calledOff tells whether the pod was to go with its node, and the node is to stay after all.

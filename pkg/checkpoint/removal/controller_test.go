@@ -23,6 +23,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	eventfake "github.com/cryopod/cryopod/pkg/checkpoint/event/fake"
+	"github.com/cryopod/cryopod/pkg/checkpoint/index"
 	"github.com/cryopod/cryopod/pkg/checkpoint/removal"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/termination"
@@ -59,6 +60,7 @@ func api(t *testing.T, calls *[]string, refuse error, objects ...client.Object) 
 		*calls = append(*calls, fmt.Sprintf("%s, %s, UID %s", verb, text, *p.UID))
 	}
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&corev1.Pod{}, &v1alpha1.PodCheckpoint{}).
+		WithIndex(&v1alpha1.PodCheckpoint{}, index.CheckpointPodUID, index.ByPodUID).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Delete: func(_ context.Context, _ client.WithWatch, _ client.Object, opts ...client.DeleteOption) error {
 				o := client.DeleteOptions{}
@@ -135,6 +137,16 @@ func TestReconcile(t *testing.T) {
 			pc: checkpoint(v1alpha1.PhaseReady, eviction, none, deleted), pod: source(), around: []client.Object{node()}, want: removed,
 		},
 		"called off, but somebody deleted it": {pc: checkpoint(v1alpha1.PhaseReady, none, deleted), pod: source(), around: []client.Object{node()}, want: removed},
+		"nobody ended it": {
+			pc: checkpoint(v1alpha1.PhaseReleased, eviction), pod: source(), age: 2 * time.Minute, want: outcome{
+				Calls: []string{"delete, own grace, UID uid"}, Disrupted: "DeletionByCryopod", Events: told("Warning", "EvictedCold",
+					`No checkpoint of pod "cart": nobody ended the pod in time after its checkpoint, and the deadline is over; deleting it, the replacement starts cold`),
+			},
+		},
+		"nobody ended it, and it is saved again": {
+			pc: checkpoint(v1alpha1.PhaseReleased, eviction), pod: source(), age: 2 * time.Minute,
+			around: []client.Object{checkpoint(v1alpha1.PhaseDumping, func(pc *v1alpha1.PodCheckpoint) { pc.Name = "cart-2" })},
+		},
 		"evicted": {
 			pc: checkpoint(v1alpha1.PhaseReady, evict), pod: source(), around: []client.Object{ends},
 			want: outcome{Calls: []string{"evict, grace 1, UID uid"}, Events: told("Normal", "SavedAndRemoved",

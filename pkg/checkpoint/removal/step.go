@@ -29,6 +29,8 @@ type Step struct {
 	Remove bool
 	// Cold says why the pod goes without a checkpoint, empty when it is saved.
 	Cold string
+	// Overdue is whether the attempt says nothing of the pod any more, which was to be gone by now: a later attempt may do.
+	Overdue bool
 	// After is when to look again; 0 is when something changes.
 	After time.Duration
 }
@@ -46,8 +48,12 @@ func Next(pc *v1alpha1.PodCheckpoint, pod *corev1.Pod, now time.Time) Step {
 		return Step{Remove: true}
 	case v1alpha1.PhaseFailed:
 	case v1alpha1.PhaseReleased:
-		if reason(pc) != v1alpha1.ReasonMaxFreeze {
+		switch reason(pc) {
+		case v1alpha1.ReasonMaxFreeze:
+		case v1alpha1.ReasonCalledOff:
 			return Step{}
+		default:
+			return overdue(pc, now)
 		}
 	default:
 		return Step{}
@@ -56,6 +62,18 @@ func Next(pc *v1alpha1.PodCheckpoint, pod *corev1.Pod, now time.Time) Step {
 		return Step{}
 	}
 	return Step{Remove: true, Cold: cmp.Or(pc.Status.Message, "the checkpoint failed")}
+}
+
+// overdue ends the pod of one who deleted it, and was told by when it goes in any case, though nobody did so while it stood still.
+func overdue(pc *v1alpha1.PodCheckpoint, now time.Time) Step {
+	left := match.DeadlineOf(pc).Sub(now)
+	switch {
+	case match.RemovalOf(pc) != v1alpha1.RemovalDelete, left <= -staleAfter:
+		return Step{}
+	case left > 0:
+		return Step{After: left}
+	}
+	return Step{Remove: true, Overdue: true, Cold: "nobody ended the pod in time after its checkpoint, and the deadline is over"}
 }
 
 // saved ends the pod while it is sure to stand still. Where that is not so, its agent is about to release it, and somebody begins anew.

@@ -65,6 +65,7 @@ func TestNext(t *testing.T) {
 	const late = "needs 41 s, 12 s are left"
 	terminating := func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: start} }
 	gone := removal.Step{Remove: true}
+	overdue := removal.Step{Remove: true, Overdue: true, Cold: "nobody ended the pod in time after its checkpoint, and the deadline is over"}
 	for name, tc := range map[string]struct {
 		pc   *v1alpha1.PodCheckpoint
 		pod  *corev1.Pod
@@ -95,7 +96,14 @@ func TestNext(t *testing.T) {
 			pc: checkpoint(v1alpha1.PhaseReleased, saying("stood still for 60 s"), because(v1alpha1.ReasonMaxFreeze)), pod: source(), age: 11 * time.Second,
 			want: removal.Step{Remove: true, Cold: "stood still for 60 s"},
 		},
-		"released":             {pc: checkpoint(v1alpha1.PhaseReleased, because("Released")), pod: source(), age: 41 * time.Second},
+		"released":               {pc: checkpoint(v1alpha1.PhaseReleased, because("Released")), pod: source(), age: 41 * time.Second, want: removal.Step{After: 79 * time.Second}},
+		"released, at the end":   {pc: checkpoint(v1alpha1.PhaseReleased, because("Released")), pod: source(), age: 2 * time.Minute, want: overdue},
+		"released long ago":      {pc: checkpoint(v1alpha1.PhaseReleased, because("Released")), pod: source(), age: 3 * time.Minute},
+		"called off, at the end": {pc: checkpoint(v1alpha1.PhaseReleased, because(v1alpha1.ReasonCalledOff)), pod: source(), age: 2 * time.Minute},
+		"released, to be evicted": {
+			pc:  checkpoint(v1alpha1.PhaseReleased, because("Released"), func(pc *v1alpha1.PodCheckpoint) { pc.Spec.Removal = v1alpha1.RemovalEvict }),
+			pod: source(), age: 2 * time.Minute,
+		},
 		"expired":              {pc: checkpoint(v1alpha1.PhaseExpired), pod: source(), age: 41 * time.Second},
 		"no pod":               {pc: checkpoint(v1alpha1.PhaseReady), age: 11 * time.Second},
 		"another pod":          {pc: checkpoint(v1alpha1.PhaseReady), pod: source(func(p *corev1.Pod) { p.UID = "other" }), age: 11 * time.Second},
