@@ -21,6 +21,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -38,6 +39,10 @@ const name = "cryopod-webhook"
 // shutdown is how long everything gets to end once no request is left. The Deployment's terminationGracePeriodSeconds is longer than the
 // time for that and for the requests (Options.ShutdownDelay, maxHold) together.
 const shutdown = 15 * time.Second
+
+// filling is how long the cache may take to fill before a controller gives up, and the program with it. In a large cluster whose API server
+// is short of breath the two minutes that are usual do not suffice, and to begin anew would be the worst for it.
+const filling = 15 * time.Minute
 
 // Run runs the webhook in the cluster that the environment names until ctx is done.
 func Run(ctx context.Context, o Options) error {
@@ -91,6 +96,7 @@ func newManager(ctx context.Context, config *rest.Config, o Options, drain *drai
 		WebhookServer:                 drainedServer{webhook.NewServer(serverOptions(o, rotator)), drain},
 		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddress},
 		HealthProbeBindAddress:        o.ProbeAddress,
+		Controller:                    ctrlconfig.Controller{CacheSyncTimeout: filling},
 		LeaderElection:                o.LeaderElect,
 		LeaderElectionID:              name,
 		LeaderElectionNamespace:       o.Namespace,
