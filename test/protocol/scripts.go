@@ -68,7 +68,7 @@ func drains() []world.Script {
 
 func deletions() []world.Script {
 	return []world.Script{
-		{Name: "autoscaler", About: "an autoscaler deletes the pod, and gives up when it is put off", Push: slow, Users: users(deleteOnce)},
+		{Name: "autoscaler", About: "an autoscaler deletes the pod, and gives up when it is put off", MustGo: true, Push: slow, Users: users(deleteOnce)},
 		{Name: "autoscaler-fails", About: "the same, and the pod can't be saved", MustGo: true, Push: slow, PushFails: true, Users: users(deleteOnce)},
 		{Name: "joined", About: "an autoscaler's deletion joins a drain's attempt, and both give up", MustGo: true, Push: slow,
 			Users: users(drainOnce, func(u *world.User) { u.After(10 * time.Second); deleteOnce(u) })},

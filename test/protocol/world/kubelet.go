@@ -153,19 +153,17 @@ func (k *kubelet) run(ctx context.Context, pod *corev1.Pod, spec *corev1.Contain
 	if has != nil {
 		c.restarts = has.restarts + 1
 	}
-	if err := k.sleep(ctx, startTakes); err != nil {
+	from, err := k.pull(ctx, spec.Image)
+	if err != nil {
 		return err
 	}
 	if cur := k.w.pod(client.ObjectKeyFromObject(pod)); cur == nil || cur.UID != pod.UID || cur.DeletionTimestamp != nil {
 		return notFound(refOf(pod))
 	}
 	return k.do(ctx, node, fmt.Sprintf("starts container %q of pod %s from %s", spec.Name, pod.Name, spec.Image), func() error {
-		if spec.Image == baseImage || k.n.repointed[spec.Image] {
-			k.w.start(k.n, c, nil)
-			return nil
-		}
-		from := k.w.images[spec.Image]
 		switch {
+		case spec.Image == baseImage || k.n.repointed[spec.Image]:
+			from = nil
 		case from == nil:
 			return errPull
 		case k.w.script.RestoreFails:
@@ -174,6 +172,16 @@ func (k *kubelet) run(ctx context.Context, pod *corev1.Pod, spec *corev1.Contain
 		k.w.start(k.n, c, from)
 		return nil
 	})
+}
+
+// pull brings a checkpoint's image to the node, as it is in the registry at this moment; nil where it is not there.
+func (k *kubelet) pull(ctx context.Context, image string) (*Image, error) {
+	var pulled *Image
+	if has := k.w.images[image]; has != nil {
+		as := *has
+		pulled = &as
+	}
+	return pulled, k.sleep(ctx, startTakes)
 }
 
 // report writes the pod's status where it has changed.
