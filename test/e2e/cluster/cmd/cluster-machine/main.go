@@ -9,11 +9,16 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/cryopod/cryopod/test/e2e/cluster/machine"
 )
 
 const usage = "usage: cluster-machine init DIR | cluster-machine forward NETNS ADDRESS..."
+
+// The first thread is the one that enters namespaces and executes anew: while another one took its place in that, which takes a while on
+// a busy machine, the process would seem to have ended, and to have no namespaces.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
