@@ -149,6 +149,13 @@ func TestHostileWithoutWebhook(t *testing.T) {
 	if err := eve.Create(t.Context(), pod()); err != nil {
 		t.Errorf("an ordinary pod: %v", err)
 	}
+	t.Run("the image of another namespace, by one who may claim here", func(t *testing.T) {
+		may := rbacv1.PolicyRule{APIGroups: []string{v1alpha1.Group}, Resources: []string{"podcheckpoints"}, Verbs: []string{v1alpha1.VerbClaim}}
+		operator := grant(t, ns, "operator", "operator", append(deployer, may)...)
+		forged := pod()
+		both(withImage(registry+"/other:"+pc.Name+".main"), forge(pc, "id"))(forged)
+		forbidden(t, operator.Create(t.Context(), forged))
+	})
 }
 
 // TestHostileTemplates has controllers make the pods.
