@@ -100,10 +100,14 @@ type Result struct {
 	Dir string `json:"-"`
 }
 
-// resultFile is where a result is kept beside its history.
-const resultFile = "result.json"
+// The files of a run.
+const (
+	historyFile  = "history.jsonl"
+	recorderFile = "recorder.jsonl"
+	resultFile   = "result.json"
+)
 
-// Results are those of all runs whose histories are in a folder, in the order of their seeds.
+// Results are those of all runs whose histories are in a folder, in the order of their seeds, each judged anew.
 func Results(out string) ([]*Result, error) {
 	files, err := filepath.Glob(filepath.Join(out, "*", resultFile))
 	if err != nil {
@@ -111,18 +115,55 @@ func Results(out string) ([]*Result, error) {
 	}
 	var all []*Result
 	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			return nil, fmt.Errorf("reading a run: %w", err)
-		}
 		r := &Result{Dir: filepath.Dir(f)}
-		if err := json.Unmarshal(text, r); err != nil {
-			return nil, fmt.Errorf("decoding run %q: %w", f, err)
+		if err := r.read(); err != nil {
+			return nil, fmt.Errorf("reading run %q: %w", r.Dir, err)
 		}
 		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b *Result) int { return cmp.Compare(a.Plan.Seed, b.Plan.Seed) })
 	return all, nil
+}
+
+// read reads the run of r.Dir.
+func (r *Result) read() error {
+	text, err := os.ReadFile(filepath.Join(r.Dir, resultFile))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, r); err != nil {
+		return err
+	}
+	entries, err := readLines[history.Entry](filepath.Join(r.Dir, historyFile))
+	if err != nil {
+		return err
+	}
+	steps, err := readLines[recorder.Entry](filepath.Join(r.Dir, recorderFile))
+	if err != nil {
+		return err
+	}
+	r.Verdict = check.Judge(entries, steps)
+	return nil
+}
+
+// readLines reads one JSON value a line.
+func readLines[T any](path string) ([]T, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []T
+	for d := json.NewDecoder(f); ; {
+		var v T
+		switch err := d.Decode(&v); {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return nil, fmt.Errorf("reading entry %d of %q: %w", len(all)+1, path, err)
+		}
+		all = append(all, v)
+	}
 }
 
 // Failed tells whether a promise was broken.
@@ -139,7 +180,7 @@ func (e *Engine) Run(ctx context.Context, seed uint64) (*Result, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making a folder for the history: %w", err)
 	}
-	f, err := os.Create(filepath.Join(dir, "history.jsonl"))
+	f, err := os.Create(filepath.Join(dir, historyFile))
 	if err != nil {
 		return nil, fmt.Errorf("making the history: %w", err)
 	}
@@ -179,7 +220,11 @@ func (r *run) do(ctx context.Context) (entries []recorder.Entry, err error) {
 		r.diagnose(ctx)
 	}
 	r.end(ctx)
-	return entries, writeEntries(filepath.Join(r.dir, "recorder.jsonl"), entries)
+	// A run that was broken off says nothing.
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return entries, writeEntries(filepath.Join(r.dir, recorderFile), entries)
 }
 
 // suspicious tells whether anything is wrong already, before it is looked for what was left.

@@ -7,7 +7,6 @@ package history
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -231,19 +230,4 @@ func (l *Log) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
-}
-
-// Read reads what a Log wrote.
-func Read(r io.Reader) ([]Entry, error) {
-	var entries []Entry
-	for d := json.NewDecoder(r); ; {
-		var e Entry
-		switch err := d.Decode(&e); {
-		case errors.Is(err, io.EOF):
-			return entries, nil
-		case err != nil:
-			return nil, fmt.Errorf("reading history entry %d: %w", len(entries)+1, err)
-		}
-		entries = append(entries, e)
-	}
 }
