@@ -216,7 +216,7 @@ func (r *run) do(ctx context.Context) (entries []recorder.Entry, err error) {
 	if entries, err = r.heard(ctx); err != nil {
 		return nil, err
 	}
-	if verdict := check.Judge(r.log.Entries(), entries); r.suspicious(verdict) {
+	if verdict := check.Judge(r.log.Entries(), entries); suspicious(verdict) {
 		r.diagnose(ctx)
 	}
 	r.end(ctx)
@@ -228,7 +228,7 @@ func (r *run) do(ctx context.Context) (entries []recorder.Entry, err error) {
 }
 
 // suspicious tells whether anything is wrong already, before it is looked for what was left.
-func (r *run) suspicious(v check.Verdict) bool {
+func suspicious(v check.Verdict) bool {
 	for _, found := range v.Violations {
 		if found.Invariant != check.NothingLeft {
 			return true

@@ -184,9 +184,7 @@ func (j *judge) workload(w history.Workload) {
 	now := map[Outcome][]string{}
 	for _, c := range w.Containers {
 		all := lives(j.steps[c])
-		for _, v := range j.judgeLives(w, c, all) {
-			j.verdict.Violations = append(j.verdict.Violations, v)
-		}
+		j.verdict.Violations = append(j.verdict.Violations, j.judgeLives(w, c, all)...)
 		p.Silence = max(p.Silence, silence(j.steps[c], j.triggered))
 		if r == nil || len(all) == 0 {
 			continue

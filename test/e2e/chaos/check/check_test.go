@@ -113,90 +113,92 @@ func restored() *forgery {
 	return f
 }
 
+// well are runs in which no promise is broken.
+var well = map[string]struct {
+	forge func() *forgery
+	want  check.Outcome
+}{
+	"restored": {restored, check.Restored},
+	"restored in the middle of a step that it had told of": {func() *forgery {
+		f := begin()
+		f.checkpoint(14, nil)
+		f.step(container, target, 16, 40, f.steps[39].Nonce)
+		f.did(container, target, 16.2, 41, 80)
+		f.running(20, target)
+		return f
+	}, check.Restored},
+	"the old one's last packet arrives late": {func() *forgery {
+		f := begin()
+		f.checkpoint(14, nil)
+		f.step(container, target, 16, 41, "the same")
+		f.step(container, source, 16.1, 41, "the same")
+		f.did(container, target, 16.2, 42, 80)
+		f.running(20, target)
+		return f
+	}, check.Restored},
+	"cold": {func() *forgery {
+		f := begin()
+		f.checkpoint(14, func(c *history.Checkpoint) { c.Phase, c.Ready, c.Images = v1alpha1.PhaseFailed, false, 0 })
+		f.did(container, target, 16, 1, 30)
+		f.running(20, target)
+		return f
+	}, check.Cold},
+	"a cold one beside the old one, which is on its way out": {func() *forgery {
+		f := begin()
+		f.did(container, target, 9.5, 1, 2)
+		f.did(container, source, 9.9, 41, 44)
+		f.did(container, target, 12, 3, 30)
+		f.running(20, target)
+		return f
+	}, check.Cold},
+	"stayed": {func() *forgery {
+		f := begin()
+		f.checkpoint(14, func(c *history.Checkpoint) { c.Phase = v1alpha1.PhaseReleased })
+		f.did(container, source, 16, 41, 80)
+		f.running(20, source)
+		return f
+	}, check.Stayed},
+	"a rewind where the node died": {func() *forgery {
+		f := begin()
+		f.rewinds = true
+		f.did(container, target, 16, 21, 80)
+		f.running(20, target)
+		return f
+	}, check.Rewound},
+	"held for long while a fault kept the webhook from answering": {func() *forgery {
+		f := restored()
+		f.add(42, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Took: 29 * time.Second, Code: 201}})
+		return f
+	}, check.Restored},
+	"held for long while the API server was away": {func() *forgery {
+		f := restored()
+		f.add(100, history.Entry{API: &history.API{}})
+		f.add(140, history.Entry{API: &history.API{Up: true}})
+		f.add(141, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Took: 50 * time.Second, Code: 201}})
+		return f
+	}, check.Restored},
+	"put off again in a later campaign": {func() *forgery {
+		f := restored()
+		f.add(120, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Code: 429}})
+		return f
+	}, check.Restored},
+	"one container began anew after the restore": {func() *forgery {
+		f := restored()
+		f.did(second, source, 1, 1, 40)
+		f.did(second, target, 16, 41, 45)
+		f.did(second, target, 18, 1, 9)
+		f.add(18, history.Entry{Pod: &history.Pod{UID: "new", Containers: []history.Container{{Restarts: 1}}}})
+		return f
+	}, check.Cold},
+	"done as ever with all of it down": {func() *forgery {
+		f := restored()
+		f.add(30, history.Entry{Probe: &history.Probe{What: "making a pod", Took: time.Second}})
+		return f
+	}, check.Restored},
+}
+
 func TestJudgeWhatIsWell(t *testing.T) {
-	cases := map[string]struct {
-		forge func() *forgery
-		want  check.Outcome
-	}{
-		"restored": {restored, check.Restored},
-		"restored in the middle of a step that it had told of": {func() *forgery {
-			f := begin()
-			f.checkpoint(14, nil)
-			f.step(container, target, 16, 40, f.steps[39].Nonce)
-			f.did(container, target, 16.2, 41, 80)
-			f.running(20, target)
-			return f
-		}, check.Restored},
-		"the old one's last packet arrives late": {func() *forgery {
-			f := begin()
-			f.checkpoint(14, nil)
-			f.step(container, target, 16, 41, "the same")
-			f.step(container, source, 16.1, 41, "the same")
-			f.did(container, target, 16.2, 42, 80)
-			f.running(20, target)
-			return f
-		}, check.Restored},
-		"cold": {func() *forgery {
-			f := begin()
-			f.checkpoint(14, func(c *history.Checkpoint) { c.Phase, c.Ready, c.Images = v1alpha1.PhaseFailed, false, 0 })
-			f.did(container, target, 16, 1, 30)
-			f.running(20, target)
-			return f
-		}, check.Cold},
-		"a cold one beside the old one, which is on its way out": {func() *forgery {
-			f := begin()
-			f.did(container, target, 9.5, 1, 2)
-			f.did(container, source, 9.9, 41, 44)
-			f.did(container, target, 12, 3, 30)
-			f.running(20, target)
-			return f
-		}, check.Cold},
-		"stayed": {func() *forgery {
-			f := begin()
-			f.checkpoint(14, func(c *history.Checkpoint) { c.Phase = v1alpha1.PhaseReleased })
-			f.did(container, source, 16, 41, 80)
-			f.running(20, source)
-			return f
-		}, check.Stayed},
-		"a rewind where the node died": {func() *forgery {
-			f := begin()
-			f.rewinds = true
-			f.did(container, target, 16, 21, 80)
-			f.running(20, target)
-			return f
-		}, check.Rewound},
-		"held for long while a fault kept the webhook from answering": {func() *forgery {
-			f := restored()
-			f.add(42, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Took: 29 * time.Second, Code: 201}})
-			return f
-		}, check.Restored},
-		"held for long while the API server was away": {func() *forgery {
-			f := restored()
-			f.add(100, history.Entry{API: &history.API{}})
-			f.add(140, history.Entry{API: &history.API{Up: true}})
-			f.add(141, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Took: 50 * time.Second, Code: 201}})
-			return f
-		}, check.Restored},
-		"put off again in a later campaign": {func() *forgery {
-			f := restored()
-			f.add(120, history.Entry{Request: &history.Request{Verb: "evict", Pod: "w-x", UID: "old", Code: 429}})
-			return f
-		}, check.Restored},
-		"one container began anew after the restore": {func() *forgery {
-			f := restored()
-			f.did(second, source, 1, 1, 40)
-			f.did(second, target, 16, 41, 45)
-			f.did(second, target, 18, 1, 9)
-			f.add(18, history.Entry{Pod: &history.Pod{UID: "new", Containers: []history.Container{{Restarts: 1}}}})
-			return f
-		}, check.Cold},
-		"done as ever with all of it down": {func() *forgery {
-			f := restored()
-			f.add(30, history.Entry{Probe: &history.Probe{What: "making a pod", Took: time.Second}})
-			return f
-		}, check.Restored},
-	}
-	for name, c := range cases {
+	for name, c := range well {
 		t.Run(name, func(t *testing.T) {
 			got := c.forge().judge()
 			if len(got.Violations) > 0 {
