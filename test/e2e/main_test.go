@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/cryopod/cryopod/test/e2e/bed"
 	"github.com/cryopod/cryopod/test/e2e/cluster"
 )
@@ -36,6 +39,8 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	// The client's library complains, with a stack trace, when nobody says where its logs go.
+	log.SetLogger(logr.Discard())
 	ctx := context.Background()
 	name := os.Getenv(clusterVariable)
 	keep = name != ""
