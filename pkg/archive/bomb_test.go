@@ -253,8 +253,8 @@ var bombs = map[string]bomb{
 	}, archive.ErrTooLarge},
 	"changes: a sparse map without an end": {func(t *testing.T) io.Reader { return packed(t, gnuSparse(10_000)) }, archive.ErrTooLarge},
 	"JSON: 2.7 million mounts": {of(func() io.Reader {
-		return checkpointWith("spec.dump", `{"mounts":[{}`+strings.Repeat(",{}", 2_700_000)+`]`)
-	}), archive.ErrMalformed},
+		return checkpointWith("spec.dump", `{"mounts":[{}`+strings.Repeat(",{}", 2_700_000)+`]}`)
+	}), nil}, // well-formed, and rewritten unread
 	"JSON: arrays in arrays": {of(func() io.Reader { return checkpointWith("spec.dump", strings.Repeat("[", 8<<20)) }), archive.ErrMalformed},
 	"JSON: very many keys": {of(func() io.Reader {
 		return checkpointWith("config.dump", `{"id":1`+strings.Repeat(`,"":0`, 200_000)+`}`)
