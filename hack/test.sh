@@ -38,10 +38,10 @@ unit() {
 	go test -timeout 15m -p 2 ./...
 }
 
-# Each package has API servers of its own. They wait more than they work.
+# Each package has API servers of its own.
 apiserver() {
 	say 'tests against a real API server'
-	go test -tags apiserver -timeout 20m -p 4 $(tagged apiserver)
+	go test -tags apiserver -timeout 20m -p 2 $(tagged apiserver)
 }
 
 # Packages that start a cluster take turns: -p 1. make lint has vetted them.
