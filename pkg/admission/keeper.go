@@ -119,6 +119,8 @@ func (k *Keeper) follow(ctx context.Context, c *Case, s source) (admission.Respo
 // newCase is the request as it begins, before anything about it was looked up.
 func (k *Keeper) newCase(pod *corev1.Pod, trigger v1alpha1.Trigger, req admission.Request) *Case {
 	start := k.Clock.Now()
+	// It stays in memory for as long as the request is held, and is never written.
+	pod.ManagedFields = nil
 	return &Case{
 		Pod: pod, Trigger: trigger, Removal: v1alpha1.RemovalNone, DryRun: req.DryRun != nil && *req.DryRun,
 		Now: start, HoldUntil: start.Add(k.opts.Hold), PickupTimeout: k.opts.PickupTimeout, MaxAttempts: k.opts.MaxAttempts,

@@ -35,39 +35,55 @@ type review struct {
 	patches bool
 }
 
-// reviews are requests as the API server would send them, about objects that it has, with all that it fills in.
+// subjects are what the requests are about, as the API server has them, with all that it fills in.
+type subjects struct {
+	wanted, unwanted *corev1.Pod // to be made, opted in and not
+	running, plain   *corev1.Pod // that run, opted in and not
+	node, ending     *corev1.Node
+}
+
+func makeSubjects(ctx context.Context, b *rig.Bed, ns string) (*subjects, error) {
+	s := &subjects{
+		wanted: crowd.Pod(metav1.NamespaceSystem, "wanted", ""), unwanted: crowd.Pod(metav1.NamespaceSystem, "unwanted", ""),
+		running: crowd.Pod(ns, "running", "node-1"), plain: crowd.Pod(ns, "plain", "node-1"), node: crowd.Node("node-1"),
+	}
+	delete(s.plain.Annotations, v1alpha1.AnnotationEnabled)
+	delete(s.unwanted.Annotations, v1alpha1.AnnotationEnabled)
+	if err := b.Admin.Create(ctx, s.node); err != nil {
+		return nil, fmt.Errorf("making node %q: %w", s.node.Name, err)
+	}
+	for _, pod := range []*corev1.Pod{s.plain, s.running} {
+		if err := crowd.Run(ctx, b, pod); err != nil {
+			return nil, err
+		}
+	}
+	// In a namespace that the webhooks are kept away from: the API server fills in the rest.
+	for _, pod := range []*corev1.Pod{s.wanted, s.unwanted} {
+		if err := b.Admin.Create(ctx, pod, client.DryRunAll); err != nil {
+			return nil, fmt.Errorf("filling in pod %q: %w", pod.Name, err)
+		}
+		pod.Namespace = ns
+	}
+	s.ending = s.node.DeepCopy()
+	s.ending.Spec.Taints = append(s.ending.Spec.Taints, corev1.Taint{
+		Key: "aws-node-termination-handler/spot-itn", Effect: corev1.TaintEffectNoSchedule,
+	})
+	return s, nil
+}
+
+// reviews are requests as the API server would send them.
 func reviews(ctx context.Context, b *rig.Bed) ([]review, error) {
 	ns, err := crowd.Namespace(ctx, b, "straight")
 	if err != nil {
 		return nil, err
 	}
-	plain := crowd.Pod(ns, "plain", "node-1")
-	delete(plain.Annotations, v1alpha1.AnnotationEnabled)
-	running := crowd.Pod(ns, "running", "node-1")
-	node := crowd.Node("node-1")
-	if err := b.Admin.Create(ctx, node); err != nil {
-		return nil, fmt.Errorf("making node %q: %w", node.Name, err)
+	s, err := makeSubjects(ctx, b, ns)
+	if err != nil {
+		return nil, err
 	}
-	for _, pod := range []*corev1.Pod{plain, running} {
-		if err := crowd.Run(ctx, b, pod); err != nil {
-			return nil, err
-		}
-	}
-	wanted, unwanted := crowd.Pod(ns, "wanted", ""), crowd.Pod(ns, "unwanted", "")
-	delete(unwanted.Annotations, v1alpha1.AnnotationEnabled)
-	for _, pod := range []*corev1.Pod{wanted, unwanted} {
-		if err := b.Admin.Create(ctx, pod, client.DryRunAll); err != nil {
-			return nil, fmt.Errorf("filling in pod %q: %w", pod.Name, err)
-		}
-	}
-	ending := node.DeepCopy()
-	ending.Spec.Taints = append(ending.Spec.Taints, corev1.Taint{
-		Key: "aws-node-termination-handler/spot-itn", Effect: corev1.TaintEffectNoSchedule,
-	})
-	eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: plain.Name}}
+	eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: s.plain.Name}}
 	options := &metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(30))}
 	options.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("DeleteOptions"))
-
 	pods := metav1.GroupVersionResource{Version: "v1", Resource: "pods"}
 	nodes := metav1.GroupVersionResource{Version: "v1", Resource: "nodes"}
 	var all []review
@@ -78,22 +94,20 @@ func reviews(ctx context.Context, b *rig.Bed) ([]review, error) {
 		old     client.Object
 		options runtime.Object
 	}{
-		{review: review{name: "create_plain", path: admission.PathPod}, object: unwanted,
+		{review: review{name: "create_plain", path: admission.PathPod}, object: s.unwanted,
 			request: admissionv1.AdmissionRequest{Operation: admissionv1.Create, Resource: pods}},
-		{review: review{name: "create_opted_in", path: admission.PathPod, patches: true}, object: wanted,
+		{review: review{name: "create_opted_in", path: admission.PathPod, patches: true}, object: s.wanted,
 			request: admissionv1.AdmissionRequest{Operation: admissionv1.Create, Resource: pods}},
 		{review: review{name: "evict_plain", path: admission.PathEviction, patches: true}, object: eviction,
 			request: admissionv1.AdmissionRequest{Operation: admissionv1.Create, Resource: pods, SubResource: "eviction"}},
-		{review: review{name: "node_update", path: admission.PathNode, patches: true}, object: ending, old: node,
+		{review: review{name: "node_update", path: admission.PathNode, patches: true}, object: s.ending, old: s.node,
 			request: admissionv1.AdmissionRequest{Operation: admissionv1.Update, Resource: nodes}},
-		{review: review{name: "delete_opted_in", path: admission.PathDelete}, old: running, options: options,
+		{review: review{name: "delete_opted_in", path: admission.PathDelete}, old: s.running, options: options,
 			request: admissionv1.AdmissionRequest{Operation: admissionv1.Delete, Resource: pods}},
 	} {
-		body, err := encode(r.request, r.object, r.old, r.options)
-		if err != nil {
+		if r.body, err = encode(r.request, r.object, r.old, r.options); err != nil {
 			return nil, fmt.Errorf("encoding request %q: %w", r.name, err)
 		}
-		r.body = body
 		all = append(all, r.review)
 	}
 	return all, nil

@@ -27,18 +27,15 @@ func (s *series) add(name string, took []time.Duration) {
 	q.p99 = append(q.p99, milliseconds(load.Quantile(took, 0.99)))
 }
 
-// into makes metrics of the medians of all rounds. Where there is a goal, it is one for p99.
+// into makes metrics of the medians of all rounds, with a goal for p99.
 func (s series) into(metrics map[string]report.Metric, prefix string, goal float64) {
 	for name, q := range s {
 		if name != "" {
 			name = "_" + name
 		}
-		metrics[prefix+name+"_p50"] = median(q.p50)
 		p99 := median(q.p99)
-		if goal > 0 {
-			p99.Goal = &goal
-		}
-		metrics[prefix+name+"_p99"] = p99
+		p99.Goal = &goal
+		metrics[prefix+name+"_p50"], metrics[prefix+name+"_p99"] = median(q.p50), p99
 	}
 }
 
