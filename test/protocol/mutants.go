@@ -46,9 +46,9 @@ func agentMutants() []Mutant {
 		{
 			Name: "thaw-before-the-write", What: "the agent thaws, and then writes Released",
 			Scripts: []string{"late-drain"}, Deviations: 1, Breaks: []world.Invariant{world.OneLiveCopy},
-			Patches: []Patch{{agentFence, "\tif err := r.write(ctx, pc, v1alpha1.PhaseReleased, why, nil);",
+			Patches: []Patch{{agentFence, "\tif err := r.write(ctx, pc, v1alpha1.PhaseReleased, why,",
 				"\tif seed.Is(\"thaw-before-the-write\") {\n\t\t_ = fence.ThawAll(ctx, r.Fence, entry.Containers)\n\t}\n" +
-					"\tif err := r.write(ctx, pc, v1alpha1.PhaseReleased, why, nil);"}},
+					"\tif err := r.write(ctx, pc, v1alpha1.PhaseReleased, why,"}},
 		},
 		{
 			Name: "thaw-after-a-lost-race", What: "the agent thaws although somebody else was first to write",
@@ -123,7 +123,8 @@ func moreAgentMutants() []Mutant {
 		{
 			Name: "goes-on-after-the-dump", What: "the agent lets a pod with a fence go on when it is dumped",
 			Scripts: []string{"drain"}, Deviations: 1, Breaks: []world.Invariant{world.OneLiveCopy},
-			Patches: []Patch{{agentAttempt, "\tif err != nil || a.pc.Spec.Fence {\n", "\tif err != nil || a.pc.Spec.Fence && !seed.Is(\"goes-on-after-the-dump\") {\n"}},
+			Patches: []Patch{{agentAttempt, "\tif err != nil || a.pc.Spec.Fence {\n",
+				"\tif err != nil || a.pc.Spec.Fence && !seed.Is(\"goes-on-after-the-dump\") {\n"}},
 		},
 	}
 }

@@ -33,18 +33,15 @@ func TestMutants(t *testing.T) {
 		t.Fatal(err)
 	}
 	overlay := plant(t, root)
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-run", "^(TestPlanted|TestTell)$", "-v", "./test/protocol", "-args", "-only", *only, "-script", *scriptName, "-plan", *plan)
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet", "off", "-overlay", overlay, "-run", "^(TestPlanted|TestTell)$", "-v", "./test/protocol",
+		"-args", "-only", *only, "-script", *scriptName, "-plan", *plan)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), planted+"=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, "caught") {
-			t.Log(strings.TrimSpace(line))
-		}
-	}
+	t.Logf("\n%s", out)
 }
 
 // plant writes the patched files and the overlay that names them.

@@ -39,7 +39,8 @@ func (w *World) startLeader(name string) {
 	cached, live := &api{p: l.Proc}, &api{p: l.Proc, live: true}
 	remover := removal.Remover{Client: cached, Live: live, Events: noEvents{}, Clock: l.clock}
 	l.saw = &standby.Reconciler{Client: cached, Live: live, Events: noEvents{}, Clock: l.clock}
-	l.claim = l.controller(&claim.Reconciler{Client: cached, Live: live, Events: noEvents{}, Clock: l.clock, UnboundAfter: checkpoint.DefaultUnboundAfter})
+	l.claim = l.controller(&claim.Reconciler{Client: cached, Live: live, Events: noEvents{}, Clock: l.clock,
+		UnboundAfter: checkpoint.DefaultUnboundAfter})
 	l.restore = l.controller(&restore.Reconciler{Client: cached, Live: live, Events: noEvents{}, Clock: l.clock})
 	l.expiry = l.controller(&expiry.Reconciler{Client: cached, Live: live, Events: noEvents{}, Clock: l.clock,
 		Limits: expiry.Limits{ReadyFor: checkpoint.DefaultReadyFor}})
