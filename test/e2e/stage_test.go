@@ -37,8 +37,11 @@ var (
 func inParallel(t *testing.T, name string, run func(*testing.T)) {
 	t.Helper()
 	inBackground(t, name, func(t *testing.T) {
+		came := time.Now()
 		slots <- struct{}{}
 		defer func() { <-slots }()
+		// The time that go test shows has it in it.
+		t.Logf("waited %.0f s for its turn", time.Since(came).Seconds())
 		run(t)
 	})
 }
