@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/test/e2e/bed"
 	"github.com/cryopod/cryopod/test/e2e/chaos/history"
 	"github.com/cryopod/cryopod/test/e2e/object"
@@ -158,7 +159,7 @@ func podEntry(p *corev1.Pod, gone bool) *history.Pod {
 func checkpointEntry(c *v1alpha1.PodCheckpoint, gone bool) *history.Checkpoint {
 	_, ready := c.Status.Entered(v1alpha1.PhaseReady)
 	found := &history.Checkpoint{
-		Name: c.Name, PodUID: c.Spec.PodUID, Reason: c.Spec.Reason, Removal: c.Spec.Removal, Fence: c.Spec.Fence,
+		Name: c.Name, PodUID: c.Spec.PodUID, Reason: c.Spec.Reason, Removal: match.RemovalOf(c), Fence: c.Spec.Fence,
 		Phase: c.Status.Phase, Message: c.Status.Message, Containers: len(c.Status.Containers), Gone: gone, Ready: ready,
 	}
 	if c.Spec.Deadline != nil {
