@@ -66,6 +66,9 @@ func (k *Crowd) Try(ctx context.Context, p *program.Program, hold time.Duration)
 
 // rest notes what the program costs before.
 func (t *Trial) rest(ctx context.Context, p *program.Program) (calls float64, err error) {
+	if err := p.Forget(); err != nil {
+		return 0, err
+	}
 	if t.Before, err = p.Cost(ctx); err != nil {
 		return 0, err
 	}

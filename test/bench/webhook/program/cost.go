@@ -17,7 +17,7 @@ import (
 
 // Cost is what the program takes at a moment.
 type Cost struct {
-	// Resident, of which PeakResident is the highest so far, and Heap are bytes: the process's in memory, and the heap's that are in use.
+	// Resident, of which PeakResident is the highest since Forget, and Heap are bytes: the process's in memory, and the heap's that are in use.
 	Resident, PeakResident, Heap float64
 	// Goroutines is their number.
 	Goroutines float64
@@ -39,6 +39,15 @@ func (p *Program) Cost(ctx context.Context) (Cost, error) {
 		Resident: field(status, "VmRSS"), PeakResident: field(status, "VmHWM"), Heap: m.Sum("go_memstats_heap_inuse_bytes"),
 		Goroutines: m.Sum("go_goroutines"), Held: m.Sum("cryopod_eviction_held_requests"),
 	}, nil
+}
+
+// Forget has PeakResident begin anew.
+func (p *Program) Forget() error {
+	// proc_pid_clear_refs(5): 5 resets the peak.
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.PID()), []byte("5"), 0o200); err != nil {
+		return fmt.Errorf("resetting the peak of the webhook's memory: %w", err)
+	}
+	return nil
 }
 
 // field is a number of /proc/PID/status, in bytes; 0 where it lacks.
