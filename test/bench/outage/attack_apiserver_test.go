@@ -15,7 +15,7 @@ import (
 // TestAttack is the benchmark in short: what must not happen in ten minutes must not in ten seconds.
 func TestAttack(t *testing.T) {
 	r, err := Attack(t.Context(), Options{
-		Duration: 8 * time.Second, Rate: 20, Replicas: 3, Every: time.Second, Rotations: 5, Lag: 300 * time.Millisecond, Probe: 200 * time.Millisecond,
+		Duration: 8 * time.Second, Rate: 10, Replicas: 3, Every: time.Second, Rotations: 5, Lag: 300 * time.Millisecond, Probe: 200 * time.Millisecond,
 		Delay: time.Second,
 	})
 	if err != nil {

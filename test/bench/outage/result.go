@@ -93,19 +93,19 @@ func (r *Result) Metrics() map[string]report.Metric {
 	}
 	opted := r.Counts[load.OptedIn]
 	m := map[string]report.Metric{
-		"creates":                done(r.creates(), "pods"),
-		"kills":                  done(r.Kills, "replicas"),
-		"terminations":           done(r.Terminations, "replicas"),
-		"rotations":              done(r.Rotated, "certificates"),
-		"failed_creates":         none(float64(len(r.Failed)), "requests"),
-		"wrong_answers":          none(r.WrongAnswers(), "pods"),
-		"calls_lost_by_sigterm":  none(float64(r.Failures[service.Terminated]), "calls"),
-		"calls_lost_by_sigkill":  count(float64(r.Failures[service.Killed]), "calls"),
-		"calls_lost_by_nobody":   count(float64(r.Failures[service.Nobody]), "calls"),
-		"calls_lost_by_rotation": none(r.Unexplained(), "calls"),
-		"refused_handshakes":     none(float64(len(r.Refused)), "handshakes"),
-		"passed_over":            count(float64(r.passedOver(load.OptedIn)+r.passedOver(load.Replacement)), "pods"),
-		"restored":               done(r.Counts[load.Replacement].Restored, "pods"),
+		"creates":               done(r.creates(), "pods"),
+		"kills":                 done(r.Kills, "replicas"),
+		"terminations":          done(r.Terminations, "replicas"),
+		"rotations":             done(r.Rotated, "certificates"),
+		"failed_creates":        none(float64(len(r.Failed)), "requests"),
+		"wrong_answers":         none(r.WrongAnswers(), "pods"),
+		"calls_lost_by_sigterm": none(float64(r.Failures[service.Terminated]), "calls"),
+		"calls_lost_by_sigkill": count(float64(r.Failures[service.Killed]), "calls"),
+		"calls_lost_by_nobody":  count(float64(r.Failures[service.Nobody]), "calls"),
+		"calls_lost_otherwise":  none(r.Unexplained(), "calls"),
+		"refused_handshakes":    none(float64(len(r.Refused)), "handshakes"),
+		"passed_over":           count(float64(r.passedOver(load.OptedIn)+r.passedOver(load.Replacement)), "pods"),
+		"restored":              done(r.Counts[load.Replacement].Restored, "pods"),
 	}
 	if rival := r.Counts[load.Once]; opted.Made > 0 && rival.Made > 0 {
 		share := func(kind string, of load.Count) float64 { return 1000 * float64(r.passedOver(kind)) / float64(of.Made) }

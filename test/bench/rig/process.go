@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long a program may take until it is ready.
-const patience = 2 * time.Minute
+const patience = 10 * time.Minute
 
 // Process is a running program.
 type Process struct {
