@@ -92,17 +92,21 @@ func skewAll(ctx context.Context, jump time.Duration, all []process) (Undo, stri
 		}
 		return errors.Join(errs...)
 	}
+	var set []process
 	for _, p := range all {
 		undo, err := skew(ctx, p, jump)
+		if err != nil && p.started() == 0 {
+			continue // it has ended since it was found
+		}
 		if err != nil {
 			return nil, "", errors.Join(err, undoAll(ctx))
 		}
-		undos = append(undos, undo)
+		undos, set = append(undos, undo), append(set, p)
 	}
-	if len(all) == 0 {
+	if len(set) == 0 {
 		return nil, "no process to set the clock of", nil
 	}
-	return undoAll, fmt.Sprintf("set the clock of processes %v by %v", all, jump), nil
+	return undoAll, fmt.Sprintf("set the clock of processes %v by %v", set, jump), nil
 }
 
 // skew sets the clock of one process, which stands still for the moment that it takes.
