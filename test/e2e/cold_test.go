@@ -5,7 +5,6 @@
 package e2e_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
@@ -169,32 +168,6 @@ func (s *scene) refusedDrain(node string) string {
 		s.t.Fatalf("the drain went through: %s", drained.Output)
 	}
 	return drained.Output
-}
-
-// TestWebhookDown drains an annotated pod while nobody answers the API server's calls.
-func TestWebhookDown(t *testing.T) {
-	s := newScene(t, "webhookdown", nil, "main")
-	s.create(s.Deployment(s.name, s.Template(s.name, s.Stepper(s.name, "main"))))
-	before := s.settle()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-		defer cancel()
-		if err := testbed.Scale(ctx, "cryopod-webhook", 2); err != nil {
-			t.Error(err)
-		}
-	})
-	ctx, cancel := s.within(moveTimeout)
-	defer cancel()
-	if err := testbed.Scale(ctx, "cryopod-webhook", 0); err != nil {
-		t.Fatal(err)
-	}
-	begun := time.Now()
-	after := s.drain(before)
-	if took := time.Since(begun); took > coldLimit {
-		t.Errorf("the drain and the replacement's start took %v", took)
-	}
-	s.checkCold(before, after)
-	s.noCheckpoint()
 }
 
 // TestNotAnnotated drains a pod that was not opted in: it is left as it is, and its creation costs no call of the webhook.
