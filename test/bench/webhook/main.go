@@ -42,7 +42,7 @@ type options struct {
 func main() {
 	var o options
 	flag.Float64Var(&o.rate, "rate", 1000, "requests a second straight at the webhook")
-	flag.DurationVar(&o.span, "span", 6*time.Second, "how long a round of them lasts; one of a single kind lasts half of it")
+	flag.DurationVar(&o.span, "span", 5*time.Second, "how long a round of them lasts; one of a single kind lasts half of it")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds, whose medians count")
 	flag.Float64Var(&o.createRate, "create-rate", 50, "pods a second through the API server")
 	flag.IntVar(&o.creates, "creates", 250, "pods of a round")
