@@ -121,6 +121,7 @@ func newManager(ctx context.Context) (ctrl.Manager, error) {
 	cached = mgr.GetClient()
 	admission.SetupNodes(mgr, termination.Defaults())
 	mgr.GetWebhookServer().Register(injectorPath, &webhook.Admission{Handler: injector()})
+	mgr.GetWebhookServer().Register(forgerPath, &webhook.Admission{Handler: forger()})
 	return mgr, nil
 }
 

@@ -155,15 +155,17 @@ func TestPodRestore(t *testing.T) {
 	}
 }
 
-func TestPodReinvocation(t *testing.T) {
-	ns := namespace(t, map[string]string{"mesh": "true"})
+// hookOf makes a mutating webhook of another product, for pods of namespaces with the label, that is asked after Cryopod's.
+func hookOf(t *testing.T, label, path string) {
+	t.Helper()
 	hook := &admissionregv1.MutatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: "zz-mesh"},
+		ObjectMeta: metav1.ObjectMeta{Name: "zz-" + label},
 		Webhooks: []admissionregv1.MutatingWebhook{{
-			Name: "mesh.registry.test", AdmissionReviewVersions: []string{"v1"}, SideEffects: ptr.To(admissionregv1.SideEffectClassNone),
-			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"mesh": "true"}},
+			Name: label + ".registry.test", AdmissionReviewVersions: []string{"v1"}, SideEffects: ptr.To(admissionregv1.SideEffectClassNone),
+			ReinvocationPolicy: ptr.To(admissionregv1.IfNeededReinvocationPolicy),
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{label: "true"}},
 			ClientConfig: admissionregv1.WebhookClientConfig{
-				URL: ptr.To("https://" + net.JoinHostPort(hooks.LocalServingHost, strconv.Itoa(hooks.LocalServingPort)) + injectorPath), CABundle: hooks.LocalServingCAData,
+				URL: ptr.To("https://" + net.JoinHostPort(hooks.LocalServingHost, strconv.Itoa(hooks.LocalServingPort)) + path), CABundle: hooks.LocalServingCAData,
 			},
 			Rules: []admissionregv1.RuleWithOperations{{
 				Operations: []admissionregv1.OperationType{admissionregv1.Create},
@@ -177,6 +179,11 @@ func TestPodReinvocation(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestPodReinvocation(t *testing.T) {
+	ns := namespace(t, map[string]string{"mesh": "true"})
+	hookOf(t, "mesh", injectorPath)
 	within(t, 10*time.Second, "the injector is in effect", func() bool {
 		return len(create(t, newPod(ns, plain), client.DryRunAll).Spec.Containers) == 2
 	})

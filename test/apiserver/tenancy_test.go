@@ -6,6 +6,7 @@ package apiserver_test
 
 import (
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -187,6 +188,17 @@ func TestHostileTemplates(t *testing.T) {
 	if err := eve.Create(t.Context(), newDeployment(ns, map[string]string{v1alpha1.AnnotationEnabled: "true"})); err != nil {
 		t.Errorf("an ordinary Deployment: %v", err)
 	}
+}
+
+// TestForgedCreator has a webhook of another product, which comes after Cryopod's each time, write who made a pod.
+func TestForgedCreator(t *testing.T) {
+	policies(t)
+	ns := namespace(t, map[string]string{"forged": "true"})
+	eve := grant(t, ns, "eve", "eve", deployer...)
+	hookOf(t, "forged", forgerPath)
+	within(t, 30*time.Second, "the pod is refused", func() bool {
+		return apierrors.IsForbidden(eve.Create(t.Context(), newPod(ns), client.DryRunAll))
+	})
 }
 
 // TestHostileUpdate has one who may change pods write into his own what makes it another's.

@@ -6,6 +6,7 @@ package apiserver_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"gomodules.xyz/jsonpatch/v2"
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +27,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/match"
@@ -84,6 +87,15 @@ func grant(t *testing.T, ns, name, user string, rules ...rbacv1.PolicyRule) clie
 		return c.Create(t.Context(), review) == nil && review.Status.Allowed
 	})
 	return c
+}
+
+// forgerPath is a webhook that runs after Cryopod's and passes each pod off as one that the controller of ReplicaSets made.
+const forgerPath = "/forge-creator"
+
+func forger() ctrladmission.HandlerFunc {
+	return func(context.Context, ctrladmission.Request) ctrladmission.Response {
+		return ctrladmission.Patched("", jsonpatch.NewOperation("add", "/metadata/annotations/checkpoint.io~1creator", replicaSets))
+	}
 }
 
 var policiesOnce sync.Once
