@@ -163,7 +163,7 @@ func hookOf(t *testing.T, label, path string) {
 		Webhooks: []admissionregv1.MutatingWebhook{{
 			Name: label + ".registry.test", AdmissionReviewVersions: []string{"v1"}, SideEffects: ptr.To(admissionregv1.SideEffectClassNone),
 			ReinvocationPolicy: ptr.To(admissionregv1.IfNeededReinvocationPolicy),
-			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{label: "true"}},
+			NamespaceSelector:  &metav1.LabelSelector{MatchLabels: map[string]string{label: "true"}},
 			ClientConfig: admissionregv1.WebhookClientConfig{
 				URL: ptr.To("https://" + net.JoinHostPort(hooks.LocalServingHost, strconv.Itoa(hooks.LocalServingPort)) + path), CABundle: hooks.LocalServingCAData,
 			},
