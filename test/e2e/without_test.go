@@ -92,7 +92,8 @@ func takeAllDown(t *testing.T) {
 		defer cancel()
 		errs := []error{place(ctx, "null")}
 		for _, d := range deployments {
-			errs = append(errs, testbed.Scale(ctx, d, 2))
+			_, err := testbed.Kubectl.Run(ctx, "scale", "-n", install.Namespace, "deployment/"+d, "--replicas=2")
+			errs = append(errs, err)
 		}
 		if err := errors.Join(append(errs, fault.Calm(ctx, testbed))...); err != nil {
 			t.Error(err)
