@@ -111,6 +111,10 @@ func attack(ctx context.Context, o Options, b *rig.Bed, s *service.Service, f *f
 		return nil, err
 	}
 	f.Stop()
+	if err := s.Close(); err != nil {
+		return nil, fmt.Errorf("closing the Service: %w", err)
+	}
+	s.Wait()
 	after, err := b.Metrics(ctx)
 	if err != nil {
 		return nil, err

@@ -58,6 +58,7 @@ type Service struct {
 	endpoints []*Endpoint
 	failures  map[Cause]int
 	links     map[net.Conn]struct{}
+	serving   sync.WaitGroup
 }
 
 // New opens the port on loopback, without endpoints. The caller has to call Close.
@@ -73,7 +74,7 @@ func New(ctx context.Context) (*Service, error) {
 			if err != nil {
 				return
 			}
-			go s.serve(ctx, conn.(*net.TCPConn))
+			s.serving.Go(func() { s.serve(ctx, conn.(*net.TCPConn)) })
 		}
 	}()
 	return s, nil
@@ -89,6 +90,9 @@ func (s *Service) Close() error {
 	}
 	return err
 }
+
+// Wait waits until every connection has ended: only then all failures are counted. Close has to be called before.
+func (s *Service) Wait() { s.serving.Wait() }
 
 // Port is the Service's.
 func (s *Service) Port() int { return s.listener.Addr().(*net.TCPAddr).Port }
