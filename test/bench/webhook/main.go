@@ -83,7 +83,7 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	// As it is installed, but for the number of requests that it may hold.
-	p, err := program.Start(ctx, b, o.program, fmt.Sprintf("--max-holds=%d", max(o.crowd, 64)))
+	p, err := program.Start(ctx, b, o.program, fmt.Sprintf("--max-holds=%d", o.crowd))
 	if err != nil {
 		return err
 	}
