@@ -60,7 +60,7 @@ func drains() []world.Script {
 			Annotations: map[string]string{v1alpha1.AnnotationOnFailure: v1alpha1.OnFailureBlock}, Users: users(drain)},
 		{Name: "scale-up", About: "the owner wants another pod while the first one stands still, and the drain gives up", Push: slow,
 			Users: users(drainOnce, func(u *world.User) { u.After(30 * time.Second); u.Scale(2) })},
-		{Name: "ends-later", About: "the restored container ends by itself", MustGo: true, Crashes: true, Most: 1, Users: users(drain)},
+		{Name: "ends-later", About: "the restored container ends by itself, once the agent has looked at it", MustGo: true, Crashes: true, Most: 1, Users: users(drain)},
 		{Name: "agent-stops", About: "the agent is stopped while the pod stands still, and the drain gives up", Push: slow,
 			Users: users(drainOnce, func(u *world.User) { u.After(30 * time.Second); u.StopAgent() })},
 	}

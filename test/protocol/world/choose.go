@@ -177,7 +177,7 @@ func (w *World) meanwhile() {
 	}
 	if w.script.Crashes {
 		for _, c := range w.nodes[1].containers {
-			if c.state == fence.Running && c.restored {
+			if c.state == fence.Running && c.restored && w.nodes[1].repointed[c.image] {
 				out = append(out, ends)
 				break
 			}
