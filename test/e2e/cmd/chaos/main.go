@@ -96,14 +96,14 @@ func (o *options) histories() string {
 }
 
 func run(ctx context.Context, o options) (err error) {
+	if o.collect != "" {
+		return (&series{options: o}).collected(strings.Split(o.collect, ","))
+	}
 	faults, err := o.complete()
 	if err != nil {
 		return err
 	}
 	s := &series{options: o}
-	if o.collect != "" {
-		return s.collected(strings.Split(o.collect, ","))
-	}
 	mark := dirty{filepath.Join(o.histories(), o.cluster+".unfinished")}
 	b, err := up(ctx, o, mark)
 	if err != nil {

@@ -41,7 +41,7 @@ type failedRun struct {
 // result is the report, with what has no number.
 type result struct {
 	report.Report
-	FirstSeed uint64         `json:"firstSeed"`
+	FirstSeed uint64         `json:"firstSeed,omitempty"`
 	Faults    map[string]int `json:"faults"`
 	Triggers  map[string]int `json:"triggers"`
 	Failed    []failedRun    `json:"failed"`
@@ -126,7 +126,7 @@ func describe(r *chaos.Result) string {
 func (s *series) report() result {
 	command := fmt.Sprintf("make chaos SEED=%d RUNS=%d", s.seed, s.runs)
 	if s.collect != "" {
-		command += " and others, collected"
+		command = "make chaos, several series collected by --collect"
 	}
 	r := result{
 		Report: report.Report{
@@ -192,8 +192,8 @@ func (s *series) summary() string {
 	for _, n := range r.Faults {
 		made += n
 	}
-	fmt.Fprintf(&b, "%d runs from seed %d, %d faults made, %d runs with violations, %d not made\n",
-		len(s.results), s.seed, made, len(r.Failed), len(s.broken))
+	fmt.Fprintf(&b, "%s: %d runs, %d faults made, %d runs with violations, %d not made\n",
+		r.Command, len(s.results), made, len(r.Failed), len(s.broken))
 	for _, name := range slices.Sorted(maps.Keys(r.Metrics)) {
 		m := r.Metrics[name]
 		fmt.Fprintf(&b, "  %-50s %8.1f %s\n", name, m.Value, m.Unit)
