@@ -24,11 +24,12 @@ const (
 	// firstRunning is how long late faults have to come, runningTimeout when a workload that does not run counts as lost.
 	firstRunning   = 30 * time.Second
 	runningTimeout = check.RunningBound + 30*time.Second
-	// calmTimeout bounds the time until nothing changes any more: a claim by a pod that never came to be is given back after 75 s.
-	calmTimeout = 150 * time.Second
+	// calmTimeout bounds the time until nothing changes any more: a claim by a pod that never came to be is given back after 75 s, and all of
+	// Cryopod starts anew where it was taken away. On a machine with a load of 190 that took more than 150 s.
+	calmTimeout = 5 * time.Minute
 	// endTimeout bounds the removal of a run, residueTimeout the time until nothing is left of it.
-	endTimeout     = 90 * time.Second
-	residueTimeout = 90 * time.Second
+	endTimeout     = 3 * time.Minute
+	residueTimeout = 2 * time.Minute
 )
 
 // rest takes back what made the pods go, and returns once nothing changes any more.

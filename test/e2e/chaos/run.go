@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	startTimeout = 2 * time.Minute
+	startTimeout = 4 * time.Minute
 	// settled is how many steps a workload does before it is disturbed, and after that until it counts as running.
 	settled = 10
 	// deadline is that of the pods: short, that a run which needs it does not take long.
