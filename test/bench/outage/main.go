@@ -25,7 +25,8 @@ func main() {
 	flag.IntVar(&o.Replicas, "replicas", 3, "of the webhook")
 	flag.DurationVar(&o.Every, "every", 2*time.Second, "how often a replica is ended")
 	flag.IntVar(&o.Rotations, "rotations", 100, "how often the certificate is renewed meanwhile")
-	flag.DurationVar(&o.Lag, "lag", time.Second, "how long the Service goes on routing to a replica that has died, as kubelet, EndpointSlice and kube-proxy do")
+	flag.DurationVar(&o.Lag, "lag", time.Second,
+		"how long the Service goes on routing to a replica that has died, as kubelet, EndpointSlice and kube-proxy do")
 	flag.DurationVar(&o.Probe, "probe", 2*time.Second, "period of the readiness probe, as in the manifests")
 	flag.DurationVar(&o.Delay, "shutdown-delay", 5*time.Second, "the webhook's own flag; the default is the same")
 	out := flag.String("out", "_out/bench/outage.json", "where the report goes")

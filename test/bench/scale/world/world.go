@@ -162,6 +162,13 @@ func container(name string) corev1.Container {
 	return c
 }
 
+// patience is the toleration that every pod gets for a node that is not there.
+func patience(key string) corev1.Toleration {
+	return corev1.Toleration{
+		Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To(int64(300)),
+	}
+}
+
 // New is the pod of that number as its owner makes it.
 func New(i int) *corev1.Pod {
 	owner := i / 10
@@ -187,8 +194,8 @@ func New(i int) *corev1.Pod {
 				{Name: "token", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 			},
 			Tolerations: []corev1.Toleration{
-				{Key: "node.kubernetes.io/not-ready", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To(int64(300))},
-				{Key: "node.kubernetes.io/unreachable", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: ptr.To(int64(300))},
+				patience("node.kubernetes.io/not-ready"),
+				patience("node.kubernetes.io/unreachable"),
 			},
 		},
 	}
@@ -245,8 +252,9 @@ func Checkpoint(i, nodes int) store.Object {
 	pc.Labels[v1alpha1.LabelOwnerUID] = string(owner.UID)
 	for _, c := range pod.Spec.Containers {
 		pc.Status.Containers = append(pc.Status.Containers, v1alpha1.ContainerCheckpoint{
-			Name: c.Name, BaseImage: c.Image, BaseImageDigest: c.Image + "@" + digest(i), ImageTag: "registry.test/checkpoints/bench:" + pc.Name + "." + c.Name,
-			Bytes: 200 << 20, PushedBytes: 50 << 20,
+			Name: c.Name, BaseImage: c.Image, BaseImageDigest: c.Image + "@" + digest(i),
+			ImageTag: "registry.test/checkpoints/bench:" + pc.Name + "." + c.Name,
+			Bytes:    200 << 20, PushedBytes: 50 << 20,
 		})
 	}
 	pc.Status.Owner = &v1alpha1.Owner{UID: owner.UID, APIVersion: owner.APIVersion, Kind: owner.Kind, Name: owner.Name}
