@@ -8,8 +8,8 @@
 // Each call that somebody makes to the outside is a point of the schedule: it takes effect when the schedule says so. The fair schedule takes
 // calls in the order in which they come. All others deviate from it at a few points: the call fails; it takes effect and its answer is
 // lost; it stalls; its process crashes, is cut off, or has its clock jump; a cache does not see it; a node is cut off. A schedule is the fair
-// one with a set of deviations, and with up to so many deviations all there are are run (Explore). Every run is made from the beginning, in a bubble of
-// package testing/synctest: its clock makes minutes of no time, and tells for certain when all goroutines wait. So production code runs
+// one with a set of deviations, and with up to so many deviations all there are are run (Explore). Every run is made from the beginning, in a
+// bubble of package testing/synctest: its clock makes minutes of no time, and tells for certain when all goroutines wait. So production code runs
 // as it is, goroutines, timers and contexts included, and each schedule is always the same.
 //
 // Schedules that deviate early differ from then on in time, which is part of the state, so that equal states are rare, and none are

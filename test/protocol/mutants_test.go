@@ -33,8 +33,8 @@ func TestMutants(t *testing.T) {
 		t.Fatal(err)
 	}
 	overlay := plant(t, root)
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet", "off", "-overlay", overlay, "-run", "^(TestPlanted|TestTell)$", "-v", "./test/protocol",
-		"-args", "-only", *only, "-script", *scriptName, "-plan", *plan)
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet", "off", "-overlay", overlay, "-run", "^(TestPlanted|TestTell)$", "-v",
+		"./test/protocol", "-args", "-only", *only, "-script", *scriptName, "-plan", *plan)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), planted+"=1")
 	out, err := cmd.CombinedOutput()

@@ -60,7 +60,8 @@ func drains() []world.Script {
 			Annotations: map[string]string{v1alpha1.AnnotationOnFailure: v1alpha1.OnFailureBlock}, Users: users(drain)},
 		{Name: "scale-up", About: "the owner wants another pod while the first one stands still, and the drain gives up", Push: slow,
 			Users: users(drainOnce, func(u *world.User) { u.After(30 * time.Second); u.Scale(2) })},
-		{Name: "ends-later", About: "the restored container ends by itself, once the agent has looked at it", MustGo: true, Crashes: true, Most: 1, Users: users(drain)},
+		{Name: "ends-later", About: "the restored container ends by itself, once the agent has looked at it", MustGo: true, Crashes: true,
+			Most: 1, Users: users(drain)},
 		{Name: "agent-stops", About: "the agent is stopped while the pod stands still, and the drain gives up", Push: slow,
 			Users: users(drainOnce, func(u *world.User) { u.After(30 * time.Second); u.StopAgent() })},
 	}
@@ -70,7 +71,7 @@ func deletions() []world.Script {
 	return []world.Script{
 		{Name: "autoscaler", About: "an autoscaler deletes the pod, and gives up when it is put off", MustGo: true, Push: slow, Users: users(deleteOnce)},
 		{Name: "autoscaler-fails", About: "the same, and the pod can't be saved", MustGo: true, Push: slow, PushFails: true, Users: users(deleteOnce)},
-		{Name: "joined", About: "an autoscaler's deletion joins a drain's attempt, and both give up", MustGo: true, Push: slow,
+		{Name: "joined", About: "an autoscaler's deletion joins a drain's attempt, and both give up", IfPromised: true, Push: slow,
 			Users: users(drainOnce, func(u *world.User) { u.After(10 * time.Second); deleteOnce(u) })},
 		{Name: "termination", About: "a taint announces the node's end", MustGo: true, Users: users(spot)},
 		{Name: "killed-meanwhile", About: "somebody deletes the pod while it is being saved", MustGo: true,

@@ -148,7 +148,8 @@ func (w *World) missing() *Violation {
 	if want := w.wanted; running != want {
 		return &Violation{PodRuns, fmt.Sprintf("%d pods run, not %d", running, want)}
 	}
-	if uid := w.script.sourceUID; w.script.MustGo && w.source() != nil {
+	must := w.script.MustGo || w.script.IfPromised && w.promised
+	if uid := w.script.sourceUID; must && w.source() != nil {
 		return &Violation{PodRuns, fmt.Sprintf("pod %s (%s), which somebody asked to go and was told would go, is still there", sourcePod, uid)}
 	}
 	return nil

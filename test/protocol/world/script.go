@@ -65,6 +65,8 @@ type Script struct {
 	Most int
 	// MustGo is whether the pod has to be gone in the end.
 	MustGo bool
+	// IfPromised is whether it has to be gone where somebody was told that it goes as soon as it is saved.
+	IfPromised bool
 
 	sourceUID types.UID
 }

@@ -5,6 +5,7 @@ package world
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -65,6 +66,7 @@ func (u *User) ask(patience int, request func() error) {
 		err := request()
 		if apierrors.IsTooManyRequests(err) {
 			refused++
+			u.w.promised = u.w.promised || strings.Contains(err.Error(), "as soon as it is saved")
 		}
 		if err == nil || apierrors.IsNotFound(err) || refused > 0 && refused == patience {
 			return

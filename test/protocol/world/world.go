@@ -74,6 +74,7 @@ type World struct {
 	users, usersEnded int
 	changed           bool
 	wanted            int
+	promised          bool // that the pod goes as soon as it is saved
 	wake              func()
 
 	woken chan struct{}
