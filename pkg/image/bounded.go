@@ -11,6 +11,26 @@ import (
 // errAnswerTooLarge means that the registry sent more than an answer may have.
 var errAnswerTooLarge = errors.New("registry's answer is too large")
 
+// errRedirects means that the registry sent a request on and on.
+var errRedirects = errors.New("registry redirects without end")
+
+// mostRedirects is what net/http follows by itself. The client library follows as many as there are.
+const mostRedirects = 10
+
+// straight carries requests that were not redirected too often.
+type straight struct{ inner http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (s straight) RoundTrip(req *http.Request) (*http.Response, error) {
+	hops := 0
+	for r := req; r.Response != nil && r.Response.Request != nil; r = r.Response.Request {
+		if hops++; hops > mostRedirects {
+			return nil, errRedirects
+		}
+	}
+	return s.inner.RoundTrip(req)
+}
+
 // bounded carries requests whose answers have at most max bytes: the client library reads lists and manifests whole.
 type bounded struct {
 	inner http.RoundTripper

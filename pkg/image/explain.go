@@ -71,6 +71,8 @@ func explain(err error) error {
 		return &registryError{text: ErrTooMany.Error(), cause: err}
 	case errors.Is(err, errAnswerTooLarge):
 		return &registryError{text: errAnswerTooLarge.Error(), cause: err}
+	case errors.Is(err, errRedirects):
+		return &registryError{text: errRedirects.Error(), cause: err}
 	case errors.As(err, &status):
 		return &registryError{text: answered(status), cause: err}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -229,5 +229,5 @@ func (p *Pusher) boundedOptions(ctx context.Context, l ListLimits) []remote.Opti
 	if inner == nil {
 		inner = DefaultTransport
 	}
-	return append(p.remoteOptions(ctx), remote.WithTransport(bounded{inner, l.AnswerBytes}))
+	return append(p.remoteOptions(ctx), remote.WithTransport(bounded{straight{inner}, l.AnswerBytes}))
 }

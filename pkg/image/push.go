@@ -191,7 +191,7 @@ func (p *Pusher) remoteOptions(ctx context.Context) []remote.Option {
 	}
 	options := []remote.Option{
 		remote.WithContext(ctx),
-		remote.WithTransport(t),
+		remote.WithTransport(straight{t}),
 		remote.WithUserAgent("cryopod"),
 		// Push counts the attempts itself: only it can read the archive again.
 		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
