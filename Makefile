@@ -38,7 +38,7 @@ fuzz: ## Run every fuzz target for a minute (FUZZTIME=1m; RUN=regexp of "package
 	@hack/fuzz.sh $(if $(RUN),'$(RUN)')
 
 .PHONY: model
-model: ## Explore the protocol further than "make test" does (DEVIATIONS=2 EVERY=20 of the schedules with the most; a quarter of an hour)
+model: ## Explore the protocol further than "make test" does (DEVIATIONS=2; of the schedules with that many, one in EVERY=20)
 	CGO_ENABLED=0 go test -trimpath -count 1 -timeout 5h -v -run 'TestProtocol|TestMutants' ./test/protocol -args \
 		-deviations $(or $(DEVIATIONS),2) -every $(or $(EVERY),20)
 
