@@ -193,14 +193,18 @@ func (r *Reconciler) thaw(ctx context.Context, entry fence.Entry, cause metrics.
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx)
-	if elsewhere, err := r.goesOnElsewhere(ctx, entry.Checkpoint.Namespace, entry.PodUID); err != nil || elsewhere {
-		return err
+	if r.goesOnElsewhere(entry.PodUID) {
+		return nil
 	}
 	if err := fence.ThawAll(ctx, r.Fence, entry.Containers); err != nil {
 		metrics.CountAgentError(metrics.StepThaw)
 		return err
 	}
 	metrics.CountThaw(cause)
+	if r.goesOnElsewhere(entry.PodUID) {
+		// It was learnt at this very moment.
+		return fence.FreezeAll(ctx, r.Fence, entry.Containers)
+	}
 	return nil
 }
 

@@ -43,6 +43,7 @@ func (r *Reconciler) halt(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctrl
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("looking for what is left of pod %q: %w", pc.Spec.PodName, err)
 	}
+	r.noteHalted(pc.Spec.PodUID, len(containers) > 0)
 	if len(containers) == 0 {
 		key := client.ObjectKeyFromObject(pc)
 		r.forget(key)
@@ -64,18 +65,24 @@ func (r *Reconciler) halt(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctrl
 	return ctrl.Result{RequeueAfter: watchFrozen}, nil
 }
 
-// goesOnElsewhere tells whether a checkpoint of the pod says that it was taken for lost: then no other one may have it thawed.
-func (r *Reconciler) goesOnElsewhere(ctx context.Context, namespace string, pod types.UID) (bool, error) {
-	var all v1alpha1.PodCheckpointList
-	if err := r.Client.List(ctx, &all, client.InNamespace(namespace)); err != nil {
-		return false, fmt.Errorf("listing the checkpoints of the node in namespace %q: %w", namespace, err)
+// goesOnElsewhere tells whether the pod was taken for lost, as far as this agent has seen: then no other checkpoint may have it thawed.
+func (r *Reconciler) goesOnElsewhere(pod types.UID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, halted := r.halted[pod]
+	return halted
+}
+
+func (r *Reconciler) noteHalted(pod types.UID, is bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.halted == nil {
+		r.halted = map[types.UID]struct{}{}
 	}
-	for i := range all.Items {
-		if pc := &all.Items[i]; pc.Spec.PodUID == pod && takenForLost(pc) {
-			return true, nil
-		}
+	delete(r.halted, pod)
+	if is {
+		r.halted[pod] = struct{}{}
 	}
-	return false, nil
 }
 
 // haltAll freezes, when the agent ends because its node's object is gone, the pods that may be taken for lost in a moment: Kubernetes deletes

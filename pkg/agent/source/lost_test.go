@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/agent/fence"
 	fencefake "github.com/cryopod/cryopod/pkg/agent/fence/fake"
@@ -114,6 +116,9 @@ func TestLostIsNotThawed(t *testing.T) {
 	}
 	a := n.observed()
 	a.save()
+	if _, err := a.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(older)}); err != nil {
+		t.Fatal(err)
+	}
 	n.patchStatus(func(pc *v1alpha1.PodCheckpoint) { pc.Status.Phase = v1alpha1.PhaseFailed })
 	a.step()
 	if n.state() != "frozen" {

@@ -110,6 +110,7 @@ type Reconciler struct {
 	mu      sync.Mutex
 	running map[types.NamespacedName]*running
 	causes  map[types.NamespacedName]error // of attempts that could not write that they failed
+	halted  map[types.UID]struct{}         // pods that were taken for lost and still have processes here
 	turns   turns
 	ending  *ending // nil until Stop
 	group   sync.WaitGroup
