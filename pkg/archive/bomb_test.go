@@ -188,8 +188,8 @@ type bomb struct {
 }
 
 // of is for archives that need no test to be made.
-func of(make func() io.Reader) func(*testing.T) io.Reader {
-	return func(*testing.T) io.Reader { return make() }
+func of(archive func() io.Reader) func(*testing.T) io.Reader {
+	return func(*testing.T) io.Reader { return archive() }
 }
 
 var bombs = map[string]bomb{

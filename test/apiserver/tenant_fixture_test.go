@@ -145,12 +145,6 @@ func policies(t *testing.T) {
 	})
 }
 
-// namespaceExcept makes one that Cryopod's webhooks are not asked about: all is there as it is while they are down.
-func namespaceExcept(t *testing.T) string {
-	t.Helper()
-	return namespace(t, map[string]string{v1alpha1.LabelExclude: "true"})
-}
-
 func withImage(image string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Spec.Containers[0].Image = image }
 }

@@ -142,7 +142,7 @@ func (s *scene) drainBy(pod *corev1.Pod, d kubectl.Drain) *corev1.Pod {
 	d.Node, d.Selector, d.Timeout = pod.Spec.NodeName, object.LabelApp+"="+s.name, drainTimeout
 	begun := time.Now()
 	drained, err := testbed.Kubectl.Drain(ctx, d)
-	if err != nil && !(d.DisableEviction && putOff(err)) {
+	if err != nil && (!d.DisableEviction || !putOff(err)) {
 		s.t.Fatal(err)
 	}
 	s.t.Logf("%s drained of %s in %.1f s", pod.Spec.NodeName, pod.Name, drained.Ended.Sub(begun).Seconds())

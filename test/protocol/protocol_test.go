@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // folder is where ledgers go: in memory where there is one, as they are written through to the disk.
 func folder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "cryopod-protocol-")
+	dir, err := os.MkdirTemp("/dev/shm", "cryopod-protocol-") //nolint:usetesting // not below the place for temporary files
 	if err != nil {
 		return t.TempDir()
 	}

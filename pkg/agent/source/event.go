@@ -55,7 +55,7 @@ func (r *Reconciler) started(pc *v1alpha1.PodCheckpoint, containers int) {
 	if !pc.Spec.Fence {
 		next = "the pod stands still for the dump, and goes on here"
 	}
-	r.Recorder.Event(pc, false, reasonStarted, fmt.Sprintf("About to freeze and save %s; %s", count(containers, "container"), next))
+	r.Recorder.Event(pc, false, reasonStarted, fmt.Sprintf("About to freeze and save %s; %s", counted(containers), next))
 }
 
 func (r *Reconciler) ready(pc *v1alpha1.PodCheckpoint) {
@@ -82,7 +82,7 @@ func (r *Reconciler) tellReleased(pc *v1alpha1.PodCheckpoint) {
 
 func (r *Reconciler) tellHalted(pc *v1alpha1.PodCheckpoint, containers int) {
 	r.Recorder.Event(pc, true, reasonHalted, fmt.Sprintf("Pod %q was taken to have gone with node %q, where %s of it still ran; "+
-		"frozen there for good, for its replacement goes on from this checkpoint", pc.Spec.PodName, pc.Spec.NodeName, count(containers, "container")))
+		"frozen there for good, for its replacement goes on from this checkpoint", pc.Spec.PodName, pc.Spec.NodeName, counted(containers)))
 }
 
 // readyMessage tells how much was saved and how long the pod has stood still for it.
@@ -94,18 +94,18 @@ func (a *attempt) readyMessage() string {
 	}
 	frozen := a.r.Clock.Since(enteredAt(a.pc, v1alpha1.PhaseFreezing))
 	if !a.pc.Spec.Fence {
-		return fmt.Sprintf("saved %s, %s (%s pushed), in %s, of which the pod stood still for %s", count(len(a.exported), "container"),
+		return fmt.Sprintf("saved %s, %s (%s pushed), in %s, of which the pod stood still for %s", counted(len(a.exported)),
 			mebibytes(bytes), mebibytes(pushed), frozen.Round(10*time.Millisecond), a.stillFor.Round(10*time.Millisecond))
 	}
 	return fmt.Sprintf("saved %s, %s (%s pushed), in %s",
-		count(len(a.exported), "container"), mebibytes(bytes), mebibytes(pushed), frozen.Round(10*time.Millisecond))
+		counted(len(a.exported)), mebibytes(bytes), mebibytes(pushed), frozen.Round(10*time.Millisecond))
 }
 
-func count(n int, what string) string {
+func counted(n int) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 container"
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d containers", n)
 }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

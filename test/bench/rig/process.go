@@ -41,7 +41,7 @@ func (b *Bed) Start(name, path, kubeconfig string, args ...string) (*Process, er
 		return nil, fmt.Errorf("making the log of %q: %w", name, err)
 	}
 	defer log.Close()
-	p.command = exec.Command(path, args...) //nolint:noctx // Kill and Terminate end it
+	p.command = exec.Command(path, args...)
 	p.command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
 	p.command.Stdout, p.command.Stderr = log, log
 	if err := p.command.Start(); err != nil {

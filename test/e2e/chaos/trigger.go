@@ -235,7 +235,7 @@ func (r *run) die(ctx context.Context) error {
 	_ = r.each(func(pod *corev1.Pod) error {
 		return bed.Until(saved, func(ctx context.Context) error {
 			all, err := r.Bed.Checkpoints(ctx, pod.Namespace, pod.UID)
-			if err == nil && !(len(all) == 1 && (all[0].Status.Phase.Final() || all[0].Status.Phase == v1alpha1.PhaseReady)) {
+			if err == nil && (len(all) != 1 || !all[0].Status.Phase.Final() && all[0].Status.Phase != v1alpha1.PhaseReady) {
 				err = fmt.Errorf("pod %q is not saved", pod.Name)
 			}
 			return err

@@ -52,10 +52,10 @@ func (w *World) options(o *op) []string {
 		return nil
 	}
 	f := o.p.faults
-	switch {
-	case f == steady:
+	switch f {
+	case steady:
 		return []string{stall5, stall40}
-	case f == clientFaults:
+	case clientFaults:
 		out = append(out, fails, stall5, stall40)
 	default:
 		out = append(out, fails, crash)

@@ -150,18 +150,17 @@ func (w *World) populate() {
 }
 
 // must stores an object with the UID that it has, if any.
-func (w *World) must(obj client.Object) client.Object {
+func (w *World) must(obj client.Object) {
 	uid := obj.GetUID()
 	out, err := w.create(obj)
 	if err != nil {
 		w.broken(err)
-		return obj
+		return
 	}
 	if uid != "" {
 		out.SetUID(uid)
-		out = w.put(out)
+		w.put(out)
 	}
-	return out
 }
 
 // populatePod makes a pod that runs since long ago, as the webhook has let it in.

@@ -16,9 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/agent/fence"
-	"github.com/cryopod/cryopod/pkg/match"
-
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/match"
 )
 
 // User is somebody who acts on the cluster. What a user asks for may fail.

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -90,7 +89,7 @@ func (l *Load) checkpoint(ctx context.Context, owner metav1.OwnerReference, hash
 			Namespace: l.namespaces.Usual, GenerateName: "bench-", Labels: map[string]string{v1alpha1.LabelOwnerUID: string(owner.UID)},
 		},
 		Spec: v1alpha1.PodCheckpointSpec{
-			PodName: "gone", PodUID: types.UID(uuid.NewUUID()), NodeName: "node-1", Reason: v1alpha1.ReasonEviction, Fence: true,
+			PodName: "gone", PodUID: uuid.NewUUID(), NodeName: "node-1", Reason: v1alpha1.ReasonEviction, Fence: true,
 		},
 	}
 	if err := l.client.Create(ctx, pc); err != nil {

@@ -56,9 +56,9 @@ func TestFailures(t *testing.T) {
 	nowhere := func(*testing.T) *service.Endpoint { return &service.Endpoint{Address: "127.0.0.1:1"} }
 	lives := func(t *testing.T) *service.Endpoint { return replica(t, false) }
 	dies := func(t *testing.T) *service.Endpoint { return replica(t, true) }
-	as := func(make func(*testing.T) *service.Endpoint, c service.Cause) func(*testing.T) *service.Endpoint {
+	as := func(endpoint func(*testing.T) *service.Endpoint, c service.Cause) func(*testing.T) *service.Endpoint {
 		return func(t *testing.T) *service.Endpoint {
-			e := make(t)
+			e := endpoint(t)
 			e.Is(c)
 			return e
 		}

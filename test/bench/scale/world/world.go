@@ -51,7 +51,7 @@ func managed(m *metav1.ObjectMeta, apiVersion string, writers ...string) {
 	for _, w := range writers {
 		m.ManagedFields = append(m.ManagedFields, metav1.ManagedFieldsEntry{
 			Manager: w, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: apiVersion, Time: ptr.To(metav1.Now()),
-			FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)},
+			FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields),
 		})
 	}
 }
