@@ -17,6 +17,8 @@ var (
 		"Pods that were thawed on this node, by the cause.", "cause")
 	halts = counter(SubsystemAgent, "halts_total",
 		"Pods that still ran on this node although they were taken to have gone with it, and were frozen for good.")
+	strays = counter(SubsystemAgent, "strays_total",
+		"Containers that the runtime restored after their start had been given up, and that were killed on this node.")
 	notices = counter(SubsystemAgent, "notices_total",
 		"Ends of pods that the agent saw coming on its node, by the cause.", "cause")
 	agentErrors = counter(SubsystemAgent, "errors_total",
@@ -57,6 +59,11 @@ func CountThaw(cause ThawCause) {
 // CountHalt counts a pod that was frozen for good because its memory goes on elsewhere.
 func CountHalt() {
 	halts.WithLabelValues().Inc()
+}
+
+// CountStray counts a restored container that ran with nobody to stop it, and was killed.
+func CountStray() {
+	strays.WithLabelValues().Inc()
 }
 
 // CountNotice counts that the agent announced an end of pods.

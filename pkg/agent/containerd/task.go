@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
@@ -64,4 +65,34 @@ func (c *Client) Thaw(ctx context.Context, id string) error {
 		return nil
 	}
 	return fmt.Errorf("resuming task %q: %w", id, err)
+}
+
+// KillStray implements rewind.Tasks, as containerd itself does with the task of an ordinary container whose start is given up.
+func (c *Client) KillStray(ctx context.Context, id string) (bool, error) {
+	record, err := c.client.LoadContainer(ctx, id)
+	if err != nil {
+		return false, ignoreNotFound(fmt.Errorf("reading container %q: %w", id, err))
+	}
+	stray, err := record.Task(ctx, nil)
+	if err != nil {
+		return false, ignoreNotFound(fmt.Errorf("reading task %q: %w", id, err))
+	}
+	status, err := stray.Status(ctx)
+	if err != nil {
+		return false, ignoreNotFound(fmt.Errorf("reading task %q: %w", id, err))
+	}
+	if status.Status == client.Created {
+		return false, nil // its restore is under way; that it was started is an event of its own
+	}
+	if _, err := stray.Delete(ctx, client.WithProcessKill); err != nil {
+		return false, ignoreNotFound(fmt.Errorf("killing task %q: %w", id, err))
+	}
+	return status.Status != client.Stopped, nil
+}
+
+func ignoreNotFound(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
 }

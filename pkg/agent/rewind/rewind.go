@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rewind keeps restored containers from being restored again: once one runs, the name of its checkpoint image is made to stand
-// for its base image on this node, so that the kubelet starts it cold when it crashes.
+// Package rewind keeps restored containers from being restored again: once one was started, the name of its checkpoint image is made to
+// stand for its base image on this node, so that the kubelet starts it cold when it crashes.
+//
+// It also ends what containerd has lost. When whoever asked for a restore goes away meanwhile (a kubelet that dies, or whose request times
+// out), containerd 2.1 to 2.3 calls the container exited, but runc restores it all the same, and nobody would ever stop it: it would
+// live beside the container that the kubelet starts next.
 package rewind
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -13,6 +18,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/cryopod/cryopod/pkg/metrics"
 )
 
 // The annotations that containerd writes on a container that it restored (containerd internal/cri/server, CRImportCheckpoint).
@@ -42,13 +49,20 @@ type Images interface {
 	Repoint(ctx context.Context, name, baseID string) (bool, error)
 }
 
+// Tasks are the processes of the containers.
+type Tasks interface {
+	// KillStray ends the processes of a container that is called exited, and forgets them; false when it has none.
+	KillStray(ctx context.Context, id string) (bool, error)
+}
+
 // Rewinder repoints the images of restored containers.
 type Rewinder struct {
 	// Prefix is where checkpoint images of Cryopod are: registry/path. Others' are left alone.
 	Prefix string
-	// Containers and Images are the runtime's.
+	// Containers, Images and Tasks are the runtime's.
 	Containers Containers
 	Images     Images
+	Tasks      Tasks
 	// Watch calls changed at its beginning and whenever a container was started, until the stream ends.
 	Watch func(ctx context.Context, changed func()) error
 	// Clock is the time.
@@ -81,7 +95,7 @@ func (r *Rewinder) work(ctx context.Context, started <-chan struct{}) {
 			return
 		case <-started:
 		}
-		for _, pause := range []time.Duration{settle, again} {
+		for _, pause := range []time.Duration{0, settle, again} {
 			r.pause(ctx, pause)
 			if err := r.Sweep(ctx); err != nil && ctx.Err() == nil {
 				logger.Error(err, "Repointing checkpoint images")
@@ -97,26 +111,47 @@ func (r *Rewinder) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Sweep looks at every running container once.
+// Sweep looks at every restored container that was started, once.
 func (r *Rewinder) Sweep(ctx context.Context) error {
-	logger := log.FromContext(ctx).WithName("rewind")
-	running := &runtimeapi.ContainerStateValue{State: runtimeapi.ContainerState_CONTAINER_RUNNING}
-	all, err := r.Containers.ListContainers(ctx, &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{State: running}})
+	all, err := r.Containers.ListContainers(ctx, &runtimeapi.ListContainersRequest{})
 	if err != nil {
 		return fmt.Errorf("listing containers: %w", err)
 	}
+	var failed []error
 	for _, c := range all {
-		name := c.GetAnnotations()[annotationImage]
-		if c.GetAnnotations()[annotationRestored] != "true" || !strings.HasPrefix(name, r.Prefix+"/") {
+		if c.GetAnnotations()[annotationRestored] != "true" || !strings.HasPrefix(c.GetAnnotations()[annotationImage], r.Prefix+"/") {
 			continue
 		}
-		done, err := r.Images.Repoint(ctx, name, c.GetImageRef())
-		if err != nil {
-			return err
-		}
-		if done {
-			logger.Info("A restored container runs; from now on its image's name stands for its base image", "container", c.GetId(), "image", name)
+		switch c.GetState() {
+		case runtimeapi.ContainerState_CONTAINER_EXITED:
+			failed = append(failed, r.killStray(ctx, c), r.repoint(ctx, c))
+		case runtimeapi.ContainerState_CONTAINER_RUNNING:
+			failed = append(failed, r.repoint(ctx, c))
+		default: // created: its restore is to come, or under way
 		}
 	}
+	return errors.Join(failed...)
+}
+
+func (r *Rewinder) killStray(ctx context.Context, c *runtimeapi.Container) error {
+	killed, err := r.Tasks.KillStray(ctx, c.GetId())
+	if err != nil {
+		return fmt.Errorf("ending what runs of container %q, which the runtime calls exited: %w", c.GetId(), err)
+	}
+	if killed {
+		metrics.CountStray()
+		log.FromContext(ctx).WithName("rewind").Info("A container was restored after its start had been given up, and ran with nobody to stop it; killed",
+			"container", c.GetId(), "image", c.GetAnnotations()[annotationImage])
+	}
 	return nil
+}
+
+func (r *Rewinder) repoint(ctx context.Context, c *runtimeapi.Container) error {
+	name := c.GetAnnotations()[annotationImage]
+	done, err := r.Images.Repoint(ctx, name, c.GetImageRef())
+	if done {
+		log.FromContext(ctx).WithName("rewind").Info("A restored container was started; from now on its image's name stands for its base image",
+			"container", c.GetId(), "image", name)
+	}
+	return err
 }

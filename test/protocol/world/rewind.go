@@ -13,7 +13,7 @@ import (
 )
 
 // rewinds are the pauses after which an agent looks for restored containers once one was started, as production's does.
-var rewinds = []time.Duration{100 * time.Millisecond, 2100 * time.Millisecond}
+var rewinds = []time.Duration{0, 100 * time.Millisecond, 2100 * time.Millisecond}
 
 // rewind has the node's agent look for restored containers: production's, on a node that is not real.
 func (w *World) rewind(n *Node) {
@@ -21,7 +21,7 @@ func (w *World) rewind(n *Node) {
 	if p == nil {
 		p = w.newProc("rewinder "+n.name, clientFaults, false)
 	}
-	r := &rewind.Rewinder{Prefix: "registry", Containers: images{p, n}, Images: images{p, n}, Clock: p.clock}
+	r := &rewind.Rewinder{Prefix: "registry", Containers: images{p, n}, Images: images{p, n}, Tasks: images{p, n}, Clock: p.clock}
 	for _, after := range rewinds {
 		w.at(time.Now().Add(after), func() { go func() { _ = r.Sweep(p.ctx) }() })
 	}
@@ -37,14 +37,22 @@ type images struct {
 func (i images) ListContainers(context.Context, *runtimeapi.ListContainersRequest) ([]*runtimeapi.Container, error) {
 	var out []*runtimeapi.Container
 	for _, c := range i.n.containers {
-		if c.state == fence.Running && c.restored {
-			out = append(out, &runtimeapi.Container{Id: c.id, ImageRef: baseDigest, Annotations: map[string]string{
-				"restored": "true", "checkpointImage": c.image,
-			}})
+		if !c.restored || c.state == fence.Frozen {
+			continue
 		}
+		state := runtimeapi.ContainerState_CONTAINER_RUNNING
+		if c.state == fence.Gone {
+			state = runtimeapi.ContainerState_CONTAINER_EXITED
+		}
+		out = append(out, &runtimeapi.Container{Id: c.id, ImageRef: baseDigest, State: state, Annotations: map[string]string{
+			"restored": "true", "checkpointImage": c.image,
+		}})
 	}
 	return out, nil
 }
+
+// KillStray implements rewind.Tasks. What containerd itself loses is not in this world.
+func (images) KillStray(context.Context, string) (bool, error) { return false, nil }
 
 // Repoint implements rewind.Images.
 func (i images) Repoint(ctx context.Context, name, _ string) (bool, error) {
