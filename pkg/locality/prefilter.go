@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -69,11 +70,15 @@ func (p *Plugin) restoreTarget(pod *corev1.Pod, nodes []fwk.NodeInfo) *target {
 }
 
 // hope reports whether the pod may wait for any of the nodes: one that can restore it, or one so new that its agent has had no time to
-// tell. A node that is cordoned or ends, as the pod's former one most often is, is nothing to wait for.
+// tell. A node that is cordoned or ends, as the pod's former one most often is, is nothing to wait for, nor is one that the pod itself rules out.
 func (p *Plugin) hope(pod *corev1.Pod, t *target, nodes []fwk.NodeInfo) bool {
+	wanted := nodeaffinity.GetRequiredNodeAffinity(pod)
 	return slices.ContainsFunc(nodes, func(info fwk.NodeInfo) bool {
 		n := info.Node()
 		if n == nil || n.Spec.Unschedulable || ending(pod, n, p.waiting.clock.Now()) != nil {
+			return false
+		}
+		if matches, err := wanted.Match(n); err != nil || !matches {
 			return false
 		}
 		r := t.refuses(p.data.node(n.Name))

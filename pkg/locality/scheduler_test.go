@@ -206,6 +206,24 @@ func TestRefusedPodLosesPatience(t *testing.T) {
 	}
 }
 
+// TestOnlyNodesOfThePodGiveHope has a young node that could be able soon, but that the pod may not go to.
+func TestOnlyNodesOfThePodGiveHope(t *testing.T) {
+	lacking := newProfile("node", true)
+	lacking.Status.CPUFeatures = []string{"sse2"}
+	node, other := newNode("node"), newNode("other")
+	node.Labels = map[string]string{"pool": "a"}
+	other.CreationTimestamp = metav1.NewTime(time.Now().Add(-time.Minute))
+	server := startAPIServer(t, lacking, newCheckpoint())
+	r := startScheduler(t, server, time.Minute, node, other)
+	pod := restoringPod()
+	pod.Spec.NodeSelector = node.Labels
+	r.create(t, pod)
+	const cpu = "1 node(s) whose CPU lacks features that the checkpoint may use (avx2)"
+	r.awaitRefusal(t, cpu)
+	r.clock.Step(hopeless)
+	r.awaitGivenUp(t, "no node can restore it: "+cpu)
+}
+
 // awaitGivenUp waits for what tells the controllers to send the pod back to its base images, and people why.
 func (r *running) awaitGivenUp(t *testing.T, why string) {
 	t.Helper()
