@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 
@@ -52,19 +51,7 @@ func run(o Options, out string) error {
 	if o.Duration != 10*time.Minute {
 		r.Command = fmt.Sprintf("go run ./test/bench/outage --duration=%s", o.Duration)
 	}
-	names := make([]string, 0, len(r.Metrics))
-	for name := range r.Metrics {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		m := r.Metrics[name]
-		fmt.Printf("%-34s %12.2f %s", name, m.Value, m.Unit)
-		if m.RivalValue != nil {
-			fmt.Printf("  (%s: %.2f)", m.Rival, *m.RivalValue)
-		}
-		fmt.Println()
-	}
+	report.Print(os.Stdout, r.Metrics)
 	fmt.Printf("took %s\n", time.Since(began).Round(time.Second))
 	return report.Write(out, r)
 }

@@ -69,29 +69,11 @@ func run(nodes int, seed uint64, steps, timed int, out string) error {
 	close(next)
 	workers.Wait()
 	r := report.Report{Name: "plan", Machine: report.Machine(), Runs: nodes, Metrics: sum(all, took), Command: "make bench-plan"}
-	for _, name := range slices.Sorted(keys(r.Metrics)) {
-		m := r.Metrics[name]
-		fmt.Printf("%-28s %12.4f %s", name, m.Value, m.Unit)
-		if m.RivalValue != nil {
-			fmt.Printf("  (%s: %.4f)", m.Rival, *m.RivalValue)
-		}
-		fmt.Println()
-	}
+	report.Print(os.Stdout, r.Metrics)
 	fmt.Printf("took %s\n", time.Since(began).Round(time.Second))
 	return report.Write(out, r)
 }
 
-func keys(m map[string]report.Metric) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
-// play lets the planner and its rivals save the same node.
 func play(r *rand.Rand, steps int) played {
 	n := world.Draw(r)
 	arrival := make([]int, len(n.Pods))

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 
@@ -59,14 +58,7 @@ func run(o Options, out string) (err error) {
 		return err
 	}
 	r := report.Report{Name: "scale", Machine: report.Machine(), Runs: 1, Metrics: m.metrics, Command: "make bench-scale"}
-	names := make([]string, 0, len(r.Metrics))
-	for name := range r.Metrics {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		fmt.Printf("%-44s %10.2f %s\n", name, r.Metrics[name].Value, r.Metrics[name].Unit)
-	}
+	report.Print(os.Stdout, r.Metrics)
 	fmt.Printf("took %s\n", time.Since(began).Round(time.Second))
 	return report.Write(out, r)
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -90,7 +89,7 @@ func run(ctx context.Context, o options) (err error) {
 	defer func() { err = errors.Join(err, p.Stop()) }()
 	metrics := map[string]report.Metric{}
 	failed := measure(ctx, b, p, o, metrics)
-	show(metrics)
+	report.Print(os.Stdout, metrics)
 	say("took %s", time.Since(began).Round(time.Second))
 	if failed != nil {
 		return failed
@@ -125,20 +124,6 @@ func measure(ctx context.Context, b *rig.Bed, p *program.Program, o options, met
 		}
 	}
 	return nil
-}
-
-func show(metrics map[string]report.Metric) {
-	for _, name := range slices.Sorted(maps.Keys(metrics)) {
-		m := metrics[name]
-		fmt.Printf("%-36s %12.3f %s", name, m.Value, m.Unit)
-		if m.RivalValue != nil {
-			fmt.Printf("  (%s: %.3f)", m.Rival, *m.RivalValue)
-		}
-		if m.Goal != nil {
-			fmt.Printf("  [goal %g]", *m.Goal)
-		}
-		fmt.Println()
-	}
 }
 
 func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }

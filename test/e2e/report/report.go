@@ -7,6 +7,8 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -44,6 +46,26 @@ func (m Metric) Against(rival string, value float64) Metric {
 		m.Ratio = &ratio
 	}
 	return m
+}
+
+// Print tells the metrics to people, a line each, in the order of their names.
+func Print(w io.Writer, metrics map[string]Metric) {
+	names := slices.Sorted(maps.Keys(metrics))
+	width := 0
+	for _, name := range names {
+		width = max(width, len(name))
+	}
+	for _, name := range names {
+		m := metrics[name]
+		fmt.Fprintf(w, "%-*s %12.4f %s", width, name, m.Value, m.Unit)
+		if m.RivalValue != nil {
+			fmt.Fprintf(w, "  (%s: %.4f)", m.Rival, *m.RivalValue)
+		}
+		if m.Goal != nil {
+			fmt.Fprintf(w, "  [goal %g]", *m.Goal)
+		}
+		fmt.Fprintln(w)
+	}
 }
 
 // Median is the middle of values, or the mean of the two in the middle. There must be at least one.

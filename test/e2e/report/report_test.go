@@ -5,6 +5,7 @@ package report_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -73,5 +74,18 @@ func TestWriteLeavesOutWhatWasNotMeasured(t *testing.T) {
 	}
 	if diff := cmp.Diff(written, string(got)); diff != "" {
 		t.Errorf("file (-want +got):\n%s", diff)
+	}
+}
+
+func TestPrint(t *testing.T) {
+	goal := 1.5
+	var b strings.Builder
+	report.Print(&b, map[string]report.Metric{
+		"beside": report.Metric{Value: 2, Unit: "s"}.Against("other", 5),
+		"aimed":  {Value: 1, Unit: "s", Goal: &goal},
+	})
+	const want = "aimed        1.0000 s  [goal 1.5]\nbeside       2.0000 s  (other: 5.0000)\n"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

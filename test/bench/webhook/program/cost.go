@@ -3,14 +3,9 @@
 package program
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
-	"strconv"
-	"strings"
 
 	"github.com/cryopod/cryopod/test/bench/rig"
 )
@@ -31,12 +26,12 @@ func (p *Program) Cost(ctx context.Context) (Cost, error) {
 	if err != nil {
 		return Cost{}, err
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	u, err := rig.ReadUsage(p.PID())
 	if err != nil {
-		return Cost{}, fmt.Errorf("reading the webhook's memory: %w", err)
+		return Cost{}, err
 	}
 	return Cost{
-		Resident: field(status, "VmRSS"), PeakResident: field(status, "VmHWM"), Heap: m.Sum("go_memstats_heap_inuse_bytes"),
+		Resident: u.Resident, PeakResident: u.Peak, Heap: m.Sum("go_memstats_heap_inuse_bytes"),
 		Goroutines: m.Sum("go_goroutines"), Held: m.Sum("cryopod_eviction_held_requests"),
 	}, nil
 }
@@ -50,31 +45,7 @@ func (p *Program) Forget() error {
 	return nil
 }
 
-// field is a number of /proc/PID/status, in bytes; 0 where it lacks.
-func field(status []byte, name string) float64 {
-	for line := range bytes.Lines(status) {
-		if rest, ok := bytes.CutPrefix(line, []byte(name+":")); ok {
-			kib, _ := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(string(rest)), " kB"), 64)
-			return kib * 1024
-		}
-	}
-	return 0
-}
-
 // Metrics reads what the program counts.
 func (p *Program) Metrics(ctx context.Context) (rig.Metrics, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/metrics", p.metrics), http.NoBody)
-	if err != nil {
-		return nil, fmt.Errorf("asking for metrics: %w", err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("asking for metrics: %w", err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, fmt.Errorf("reading metrics: %w", err)
-	}
-	return rig.ParseMetrics(string(text)), nil
+	return rig.ReadMetrics(ctx, fmt.Sprintf("http://127.0.0.1:%d/metrics", p.metrics))
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -194,10 +193,7 @@ func (s *series) summary() string {
 	}
 	fmt.Fprintf(&b, "%s: %d runs, %d faults made, %d runs with violations, %d not made\n",
 		r.Command, len(s.results), made, len(r.Failed), len(s.broken))
-	for _, name := range slices.Sorted(maps.Keys(r.Metrics)) {
-		m := r.Metrics[name]
-		fmt.Fprintf(&b, "  %-50s %8.1f %s\n", name, m.Value, m.Unit)
-	}
+	report.Print(&b, r.Metrics)
 	for _, f := range r.Failed {
 		fmt.Fprintf(&b, "  failed: seed %d (%s)\n", f.Seed, f.Plan)
 	}
