@@ -283,14 +283,12 @@ func TestOthersGetNothing(t *testing.T) {
 	})
 	t.Run("the namespace was made anew", func(t *testing.T) {
 		ns := namespace(t, nil)
-		_, pod := realReplicaSet(t, ns)
+		rs, pod := realReplicaSet(t, ns)
 		pc := savedBy(t, controller, pod())
 		renew(t, ns)
 		// No namespace controller runs here, so that even the PodCheckpoint is still there.
-		for _, old := range []client.Object{&appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "web"}}} {
-			if err := admin.Delete(t.Context(), old); err != nil {
-				t.Fatal(err)
-			}
+		if err := admin.Delete(t.Context(), rs); err != nil {
+			t.Fatal(err)
 		}
 		_, pod = realReplicaSet(t, ns)
 		startsCold(t, controller, pod())

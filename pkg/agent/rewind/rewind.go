@@ -98,7 +98,7 @@ func (r *Rewinder) work(ctx context.Context, started <-chan struct{}) {
 		for _, pause := range []time.Duration{0, settle, again} {
 			r.pause(ctx, pause)
 			if err := r.Sweep(ctx); err != nil && ctx.Err() == nil {
-				logger.Error(err, "Repointing checkpoint images")
+				logger.Error(err, "Looking after restored containers")
 			}
 		}
 	}
