@@ -5,15 +5,12 @@
 package apiserver_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
 
-	admissionregv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/admission"
@@ -23,25 +20,7 @@ import (
 // firstCallsFail points every webhook but the second chances at a port where nobody listens, as for a replica that has just died.
 func firstCallsFail(t *testing.T, ns string) {
 	t.Helper()
-	var config admissionregv1.MutatingWebhookConfiguration
-	if err := admin.Get(t.Context(), client.ObjectKey{Name: "cryopod"}, &config); err != nil {
-		t.Fatal(err)
-	}
-	up := config.DeepCopy().Webhooks
-	for i := range config.Webhooks {
-		if !strings.Contains(config.Webhooks[i].Name, "-again.") {
-			config.Webhooks[i].ClientConfig.URL = ptr.To("https://127.0.0.1:1/down")
-		}
-	}
-	if err := admin.Update(t.Context(), &config); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		config.Webhooks = up
-		if err := admin.Update(context.Background(), &config); err != nil {
-			t.Error(err)
-		}
-	})
+	takeDown(t, func(webhook string) bool { return !strings.Contains(webhook, "-again.") })
 	// A forged label keeps the second call away: once it stays, the first one fails.
 	within(t, 10*time.Second, "the first calls fail", func() bool {
 		return create(t, newPod(ns, forged), client.DryRunAll).Annotations[v1alpha1.AnnotationTemplateHash] == ""

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	admissionregv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -343,23 +342,7 @@ func TestEvictionOfOthers(t *testing.T) {
 func TestEvictionWithTheWebhookDown(t *testing.T) {
 	ns := namespace(t, nil)
 	pod := runPod(t, newPod(ns))
-	var config admissionregv1.MutatingWebhookConfiguration
-	if err := admin.Get(t.Context(), client.ObjectKey{Name: "cryopod"}, &config); err != nil {
-		t.Fatal(err)
-	}
-	up := config.DeepCopy().Webhooks
-	for i := range config.Webhooks {
-		config.Webhooks[i].ClientConfig.URL = ptr.To("https://127.0.0.1:1/down")
-	}
-	if err := admin.Update(t.Context(), &config); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		config.Webhooks = up
-		if err := admin.Update(context.Background(), &config); err != nil {
-			t.Error(err)
-		}
-	})
+	takeDown(t, func(string) bool { return true })
 	within(t, 10*time.Second, "the webhook is not called any more", func() bool {
 		return create(t, newPod(ns), client.DryRunAll).Labels[v1alpha1.LabelEnabled] == ""
 	})

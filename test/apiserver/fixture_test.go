@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	admissionregv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -62,6 +63,30 @@ func create[T client.Object](t *testing.T, obj T, opts ...client.CreateOption) T
 		t.Fatal(err)
 	}
 	return obj
+}
+
+// takeDown has the webhooks of those names be where nobody listens, until the test ends.
+func takeDown(t *testing.T, which func(webhook string) bool) {
+	t.Helper()
+	var config admissionregv1.MutatingWebhookConfiguration
+	if err := admin.Get(t.Context(), client.ObjectKey{Name: "cryopod"}, &config); err != nil {
+		t.Fatal(err)
+	}
+	up := config.DeepCopy().Webhooks
+	for i := range config.Webhooks {
+		if which(config.Webhooks[i].Name) {
+			config.Webhooks[i].ClientConfig.URL = ptr.To("https://127.0.0.1:1/down")
+		}
+	}
+	if err := admin.Update(t.Context(), &config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		config.Webhooks = up
+		if err := admin.Update(context.Background(), &config); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // settle waits until the API server's cache has seen obj as it is. Before that, the API server tries a change on the object that its
