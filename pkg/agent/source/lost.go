@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -93,20 +94,15 @@ func (r *Reconciler) haltAll(ctx context.Context) {
 		log.FromContext(ctx).Error(err, "Ending without knowing which pods are saved on a schedule")
 		return
 	}
-	known := map[string]bool{}
+	all.Items = slices.DeleteFunc(all.Items, func(pc v1alpha1.PodCheckpoint) bool {
+		return pc.Spec.Fence || phaseOf(&pc) != v1alpha1.PhaseReady && phaseOf(&pc) != v1alpha1.PhaseClaimed
+	})
+	// All are of the agent's own node.
+	if len(all.Items) == 0 || !r.nodeGone(ctx, all.Items[0].Spec.NodeName) {
+		return
+	}
 	for i := range all.Items {
 		pc := &all.Items[i]
-		if pc.Spec.Fence || phaseOf(pc) != v1alpha1.PhaseReady && phaseOf(pc) != v1alpha1.PhaseClaimed {
-			continue
-		}
-		gone, asked := known[pc.Spec.NodeName]
-		if !asked {
-			gone = r.nodeGone(ctx, pc.Spec.NodeName)
-			known[pc.Spec.NodeName] = gone
-		}
-		if !gone {
-			continue
-		}
 		if _, err := r.halt(ctx, pc); err != nil {
 			log.FromContext(ctx).Error(err, "Freezing a pod whose node is gone", "pod", pc.Spec.PodName)
 		}
