@@ -57,7 +57,7 @@ type Limits struct {
 }
 
 // DefaultLimits leave room for any checkpoint seen so far: CRIU writes some ten files and three for each process.
-var DefaultLimits = Limits{Bytes: 256 << 30, Entries: 100_000, Depth: 16, NameBytes: 512}
+var DefaultLimits = Limits{Bytes: 256 << 30, Entries: 50_000, Depth: 16, NameBytes: 512}
 
 func (l Limits) withDefaults() Limits {
 	if l.Bytes == 0 {
