@@ -77,7 +77,10 @@ func (s *scene) preempt(scheduler string) *corev1.Pod {
 	pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: doomed}
 	pod.Spec.Tolerations = []corev1.Toleration{object.Tolerate(doomed)}
 	pod.Spec.Containers[0].Resources.Requests = half
-	s.create(pod)
+	ctx, cancel := s.within(startTimeout)
+	defer cancel()
+	// The API server takes a moment until it knows a new PriorityClass, and forbids pods of it meanwhile.
+	s.until(ctx, func() error { return testbed.Client.Create(ctx, pod) })
 	return pod
 }
 
