@@ -25,7 +25,7 @@ var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func running(changes ...func(*corev1.Pod)) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "ns", Name: "web-0", UID: "p1", Labels: map[string]string{"app": "web"},
+			Namespace: "ns", Name: "web-0", UID: "p1", Labels: map[string]string{"app": "web", v1alpha1.LabelEnabled: "true"},
 			Annotations: map[string]string{v1alpha1.AnnotationEnabled: "true"},
 			OwnerReferences: []metav1.OwnerReference{
 				{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", UID: "o1", Controller: ptr.To(true)},

@@ -12,11 +12,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/inject"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/metrics"
 )
@@ -30,6 +32,9 @@ var (
 	_ admission.Handler = (*Eviction)(nil)
 	_ source            = (*Eviction)(nil)
 )
+
+// anyVersion has the API server answer from its cache, see "Resource versions" in the documentation of the Kubernetes API.
+var anyVersion = &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: "0"}}
 
 // NewEviction makes the handler.
 func NewEviction(k *Keeper) *Eviction {
@@ -64,18 +69,34 @@ func (h *Eviction) read(ctx context.Context, req admission.Request) (*Case, erro
 	if err := json.Unmarshal(req.Object.Raw, &ev); err != nil {
 		return nil, fmt.Errorf("decoding the eviction of pod %q: %w", req.Name, err)
 	}
-	name := cmp.Or(req.Name, ev.Name)
-	var pod corev1.Pod
-	if err := h.Live.Get(ctx, client.ObjectKey{Namespace: req.Namespace, Name: name}, &pod); err != nil {
-		if apierrors.IsNotFound(err) {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("reading pod %q: %w", name, err)
+	pod, err := h.evicted(ctx, client.ObjectKey{Namespace: req.Namespace, Name: cmp.Or(req.Name, ev.Name)})
+	if err != nil || pod == nil {
+		return nil, err
 	}
-	c := h.newCase(&pod, v1alpha1.TriggerEviction, req)
+	c := h.newCase(pod, v1alpha1.TriggerEviction, req)
 	c.Delete = ev.DeleteOptions
 	c.Told = req.UserInfo.Username == userOwnWebhook && ev.Annotations[v1alpha1.AnnotationTold] == "true"
 	return c, nil
+}
+
+// evicted reads the pod, nil when it is gone. Most evictions are of pods that nobody opted in: those cost a look into the API server's own cache,
+// and none at its storage. It may be behind by some milliseconds, so that only what it says of a pod that is there and not opted in counts.
+func (h *Eviction) evicted(ctx context.Context, key client.ObjectKey) (*corev1.Pod, error) {
+	pod := &corev1.Pod{}
+	if err := h.Cached.Get(ctx, key, pod); err != nil {
+		pod = &corev1.Pod{}
+		if err := h.Live.Get(ctx, key, pod, anyVersion); err == nil && !inject.Enabled(pod) {
+			return pod, nil
+		}
+	}
+	pod = &corev1.Pod{}
+	if err := h.Live.Get(ctx, key, pod); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("reading pod %q: %w", key.Name, err)
+	}
+	return pod, nil
 }
 
 func (h *Eviction) observe(ctx context.Context, c *Case) error {

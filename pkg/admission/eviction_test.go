@@ -49,13 +49,20 @@ func TestEvictionHeldUntilReady(t *testing.T) {
 		if diff := cmp.Diff(wantMeta, []any{pcs[0].Name, pcs[0].Labels, pcs[0].OwnerReferences}); diff != "" {
 			t.Errorf("metadata (-want +got):\n%s", diff)
 		}
+		read := w.count("get v1alpha1.PodCheckpoint")
 		for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseFreezing, v1alpha1.PhaseDumping, v1alpha1.PhaseExporting} {
 			time.Sleep(2 * time.Second)
 			w.change(first, phaseTo(phase, ""))
 		}
 		time.Sleep(2 * time.Second)
+		if n := w.count("get v1alpha1.PodCheckpoint") - read; n != 0 {
+			t.Errorf("%d calls while it is being saved, want none: the cache tells", n)
+		}
 		w.change(first, phaseTo(v1alpha1.PhaseReady, ""))
 		got := <-answer
+		if n := w.count("get v1alpha1.PodCheckpoint") - read; n != 1 {
+			t.Errorf("%d calls until it is Ready, want 1: that has to be certain", n)
+		}
 		if !got.Allowed || len(got.Patches) == 0 {
 			t.Errorf("answer = %+v, want allowed with a patch", got)
 		}
@@ -338,15 +345,45 @@ func TestEvictionTroubleWithTheAPI(t *testing.T) {
 	}
 }
 
+// plain makes the pod one that nobody opted in.
+func plain(p *corev1.Pod) {
+	p.Annotations = nil
+	delete(p.Labels, v1alpha1.LabelEnabled)
+}
+
+// passedOver makes the pod one that was made while no webhook answered.
+func passedOver(p *corev1.Pod) { delete(p.Labels, v1alpha1.LabelEnabled) }
+
 func TestEvictionOfOthersCostsOneCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		if got := w.evict(t.Context(), eviction(), false); !got.Allowed || len(got.Warnings) > 0 {
 			t.Errorf("answer = %+v, want allowed", got)
 		}
-		if diff := cmp.Diff([]string{"get v1.Pod"}, w.calls); diff != "" {
+		if diff := cmp.Diff([]string{"get any v1.Pod"}, w.calls); diff != "" {
 			t.Errorf("calls (-want +got):\n%s", diff)
 		}
-	}, running(func(p *corev1.Pod) { p.Annotations = nil }))
+	}, running(plain))
+}
+
+func TestEvictionOfAnOptedInPodThatTheCacheLacks(t *testing.T) {
+	notFound := apierrors.NewNotFound(corev1.Resource("pods"), "web-0")
+	for name, failure := range map[string]error{"the API server knows": nil, "its cache is behind": notFound, "its cache fails": errors.New("too old")} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.before = func(verb string, _ client.Object) error {
+					if verb == "get any" {
+						return failure
+					}
+					return nil
+				}
+				answer := w.held(t.Context(), w.evictions())
+				w.change(first, phaseTo(v1alpha1.PhaseReady, ""))
+				if got := <-answer; !got.Allowed || len(got.Patches) == 0 {
+					t.Errorf("answer = %+v, want allowed with a patch", got)
+				}
+			}, running(passedOver), canCheckpoint())
+		})
+	}
 }
 
 func TestEvictionNotCheckpointable(t *testing.T) {

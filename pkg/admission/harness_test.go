@@ -15,6 +15,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -63,7 +64,11 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		WithStatusSubresource(&v1alpha1.PodCheckpoint{}).Build()
 	live := interceptor.NewClient(w.api, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
-			if err := w.call("get", obj); err != nil {
+			verb := "get"
+			if o := (&client.GetOptions{}).ApplyOptions(opts); o.Raw != nil && o.Raw.ResourceVersion == "0" {
+				verb = "get any"
+			}
+			if err := w.call(verb, obj); err != nil {
 				return err
 			}
 			return c.Get(ctx, key, obj, opts...)
@@ -91,8 +96,18 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			return c.SubResource(sub).Update(ctx, obj, opts...)
 		},
 	})
+	// As the program's: of the pods, those that were opted in.
+	cached := interceptor.NewClient(w.api, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			err := c.Get(ctx, key, obj, opts...)
+			if pod, is := obj.(*corev1.Pod); is && err == nil && pod.Labels[v1alpha1.LabelEnabled] != "true" {
+				return apierrors.NewNotFound(corev1.Resource("pods"), key.Name)
+			}
+			return err
+		},
+	})
 	w.deps = admission.Dependencies{
-		Live: live, Cached: w.api, Writer: live, Events: w.events, Clock: clock.RealClock{}, Changes: &admission.Waiter{},
+		Live: live, Cached: cached, Writer: live, Events: w.events, Clock: clock.RealClock{}, Changes: &admission.Waiter{},
 	}
 	return w
 }

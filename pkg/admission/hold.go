@@ -52,17 +52,28 @@ func (w *hold) watch(key client.ObjectKey) (anew bool) {
 	return true
 }
 
-// wait returns when the object has changed or the time has come, and false when the request has ended.
-func (w *hold) wait(ctx context.Context, until time.Time) bool {
+// wake is what ends a wait.
+type wake int
+
+const (
+	notYet wake = iota
+	byChange
+	byTime
+	byEnd
+)
+
+// wait returns when the object has changed, the time has come, or the request has ended, and tells which.
+func (w *hold) wait(ctx context.Context, until time.Time) wake {
 	timer := w.clock.NewTimer(until.Sub(w.clock.Now()))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return false
+		return byEnd
 	case <-w.changed:
+		return byChange
 	case <-timer.C():
+		return byTime
 	}
-	return true
 }
 
 // end gives the seat back. A request that was never held has nothing to give.

@@ -9,11 +9,13 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/cryopod/cryopod/pkg/admission/fresh"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/inject"
 	"github.com/cryopod/cryopod/pkg/metrics"
@@ -25,12 +27,19 @@ type Keeper struct {
 	Dependencies
 	opts  Options
 	holds chan struct{}
+	// What the requests about the pods of one node, or of one namespace, have in common. Nil nodes and profiles are gone.
+	nodes    *fresh.Reader[string, *corev1.Node]
+	profiles *fresh.Reader[string, *v1alpha1.NodeProfile]
+	budgets  *fresh.Reader[string, []policyv1.PodDisruptionBudget]
 }
 
 // NewKeeper makes the keeper.
 func NewKeeper(d Dependencies, o Options) *Keeper {
 	o = o.withDefaults()
-	return &Keeper{Dependencies: d, opts: o, holds: make(chan struct{}, o.MaxHolds)}
+	return &Keeper{
+		Dependencies: d, opts: o, holds: make(chan struct{}, o.MaxHolds),
+		nodes: fresh.NewReader(d.readNode), profiles: fresh.NewReader(d.readProfile), budgets: fresh.NewReader(d.readBudgets),
+	}
 }
 
 // source is a form in which requests that pods go arrive: how such a request ends its pod, and in which words it is answered.
@@ -93,12 +102,19 @@ func (k *Keeper) follow(ctx context.Context, c *Case, s source) (admission.Respo
 		case Wait:
 			k.askRemoval(ctx, c, d.Checkpoint)
 			key := client.ObjectKeyFromObject(d.Checkpoint)
+			woken := notYet
 			switch {
 			case held == nil:
 				held = k.hold(key)
 			case held.watch(key):
-			case !held.wait(ctx, d.Until):
+			default:
+				woken = held.wait(ctx, d.Until)
+			}
+			switch {
+			case woken == byEnd:
 				return tooManyRequests(s.putOff(c, d)), metrics.EvictionPutOff, nil
+			case woken == byChange && k.goesOn(ctx, c, d.Checkpoint):
+				continue
 			}
 			if err := k.refresh(ctx, c, d.Checkpoint); err != nil || held == nil {
 				c.HoldUntil = c.Now

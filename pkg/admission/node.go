@@ -10,6 +10,7 @@ import (
 
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -44,14 +45,26 @@ func SetupNodes(mgr manager.Manager, taints termination.List) {
 
 // Handle answers one request.
 func (h *Node) Handle(ctx context.Context, req admission.Request) admission.Response {
-	var node corev1.Node
-	if err := json.Unmarshal(req.Object.Raw, &node); err != nil {
+	node, err := nodeIn(req.Object.Raw)
+	if err != nil {
 		logf.FromContext(ctx).Error(err, "Letting a node through that can't be decoded", "node", req.Name)
 		return admission.Allowed("")
 	}
 	resp := admission.Allowed("")
-	resp.Patches = stampNode(&node, h.taints, h.clock.Now())
+	resp.Patches = stampNode(node, h.taints, h.clock.Now())
 	return resp
+}
+
+// nodeIn decodes what this handler looks at. The images of its status, which are most of a node, are passed over.
+func nodeIn(raw []byte) (*corev1.Node, error) {
+	var seen struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+		Spec     corev1.NodeSpec   `json:"spec"`
+	}
+	if err := json.Unmarshal(raw, &seen); err != nil {
+		return nil, err
+	}
+	return &corev1.Node{ObjectMeta: seen.Metadata, Spec: seen.Spec}, nil
 }
 
 // stampNode is what makes the node's annotation say what its taints announce.

@@ -99,7 +99,7 @@ type Recorder interface {
 type Dependencies struct {
 	// Live reads from the API server.
 	Live client.Reader
-	// Cached reads PodCheckpoints from an informer, by namespace and label.
+	// Cached reads PodCheckpoints, opted-in pods and nodes from informers.
 	Cached client.Reader
 	// Writer makes and changes PodCheckpoints, and ends saved pods.
 	Writer Writer

@@ -3,9 +3,11 @@
 package admission
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -42,15 +44,13 @@ func (h *PodCreate) Handle(ctx context.Context, req admission.Request) admission
 		metrics.CountPod(metrics.PodErrored)
 		return admission.Allowed("")
 	}
-	sent := pod.DeepCopy()
 	if pod.Namespace == "" {
 		pod.Namespace = req.Namespace
-		sent.Namespace = req.Namespace
 	}
 	out, outcome, warnings := h.mutate(ctx, &pod, creation{
 		user: req.UserInfo, request: string(req.UID), dryRun: req.DryRun != nil && *req.DryRun,
 	})
-	patches, err := podPatch(sent, out)
+	patches, err := podPatch(&pod, out)
 	if err != nil {
 		logf.FromContext(ctx).Error(err, "Letting a pod through without its changes")
 		metrics.CountPod(metrics.PodErrored)
@@ -108,6 +108,7 @@ func (h *PodCreate) mutate(ctx context.Context, pod *corev1.Pod, made creation) 
 // podPatch is the difference between two pods, both as this version of the API types encodes them: fields that a newer API server
 // sent and these types lack are in neither, and so stay.
 func podPatch(from, to *corev1.Pod) ([]jsonpatch.Operation, error) {
+	from, to = differing(from, to)
 	a, err := json.Marshal(from)
 	if err != nil {
 		return nil, fmt.Errorf("encoding pod %q: %w", from.Name, err)
@@ -116,9 +117,32 @@ func podPatch(from, to *corev1.Pod) ([]jsonpatch.Operation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding pod %q: %w", to.Name, err)
 	}
+	if bytes.Equal(a, b) {
+		return nil, nil
+	}
 	patches, err := jsonpatch.CreatePatch(a, b)
 	if err != nil {
 		return nil, fmt.Errorf("comparing pod %q: %w", to.Name, err)
 	}
 	return patches, nil
+}
+
+// differing are both pods without what is the same in their metadata and specs, which is most of them: encoding and comparing that would take
+// longer than all else that is done for a pod.
+func differing(from, to *corev1.Pod) (a, b *corev1.Pod) {
+	a, b = &corev1.Pod{ObjectMeta: from.ObjectMeta, Spec: from.Spec}, &corev1.Pod{ObjectMeta: to.ObjectMeta, Spec: to.Spec}
+	dropEqual(&a.ObjectMeta, &b.ObjectMeta)
+	dropEqual(&a.Spec, &b.Spec)
+	return a, b
+}
+
+// dropEqual empties the fields that two structs have in common.
+func dropEqual[T any](a, b *T) {
+	x, y := reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()
+	for i := range x.NumField() {
+		if reflect.DeepEqual(x.Field(i).Interface(), y.Field(i).Interface()) {
+			x.Field(i).SetZero()
+			y.Field(i).SetZero()
+		}
+	}
 }

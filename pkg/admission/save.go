@@ -49,32 +49,38 @@ func (k *Keeper) observe(ctx context.Context, c *Case, s source) error {
 	return s.observe(ctx, c)
 }
 
-// observeProfile reads what the agent of the pod's node says.
+// observeProfile fills in what the agent of the pod's node says.
 func (k *Keeper) observeProfile(ctx context.Context, c *Case) error {
-	var profile v1alpha1.NodeProfile
-	err := k.Live.Get(ctx, client.ObjectKey{Name: c.Pod.Spec.NodeName}, &profile)
-	if apierrors.IsNotFound(err) {
-		return nil
+	profile, err := k.profiles.Get(ctx, c.Pod.Spec.NodeName)
+	if err != nil || profile == nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("reading NodeProfile %q: %w", c.Pod.Spec.NodeName, err)
-	}
-	// It stays in memory for as long as the request is held. The node's images, which are most of it, are the scheduler's.
-	profile.Status.Images = nil
-	c.Profile = &profile
+	c.Profile = profile
 	if n := profile.Status.Notice; n != nil && n.Deadline.After(c.Now) && (len(n.Pods) == 0 || slices.Contains(n.Pods, c.Pod.UID)) {
 		c.Limit = c.limit(n.Deadline.Time)
 	}
 	return nil
 }
 
-// observeBudgets fills in what a request that has to respect PodDisruptionBudgets needs beside.
-func (k *Keeper) observeBudgets(ctx context.Context, c *Case) error {
-	var budgets policyv1.PodDisruptionBudgetList
-	if err := k.Live.List(ctx, &budgets, client.InNamespace(c.Pod.Namespace)); err != nil {
-		return fmt.Errorf("listing the PodDisruptionBudgets of namespace %q: %w", c.Pod.Namespace, err)
+func (d Dependencies) readProfile(ctx context.Context, name string) (*v1alpha1.NodeProfile, error) {
+	profile := &v1alpha1.NodeProfile{}
+	err := d.Live.Get(ctx, client.ObjectKey{Name: name}, profile)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
 	}
-	c.Budgets = budgets.Items
+	if err != nil {
+		return nil, fmt.Errorf("reading NodeProfile %q: %w", name, err)
+	}
+	// It stays in memory for as long as requests are held. The node's images, which are most of it, are the scheduler's.
+	profile.Status.Images = nil
+	return profile, nil
+}
+
+// observeBudgets fills in what a request that has to respect PodDisruptionBudgets needs beside.
+func (k *Keeper) observeBudgets(ctx context.Context, c *Case) (err error) {
+	if c.Budgets, err = k.budgets.Get(ctx, c.Pod.Namespace); err != nil {
+		return err
+	}
 	others, err := rivals(ctx, k.Cached, c.Pod, c.Now)
 	if err != nil {
 		return err
@@ -83,16 +89,22 @@ func (k *Keeper) observeBudgets(ctx context.Context, c *Case) error {
 	return nil
 }
 
+func (d Dependencies) readBudgets(ctx context.Context, namespace string) ([]policyv1.PodDisruptionBudget, error) {
+	var budgets policyv1.PodDisruptionBudgetList
+	if err := d.Live.List(ctx, &budgets, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("listing the PodDisruptionBudgets of namespace %q: %w", namespace, err)
+	}
+	return budgets.Items, nil
+}
+
 // observeNode reads the pod's node, nil when it is gone or can't be read, tells whether its end is announced, and notes in the case when
 // that is and whether anybody is there. Much can be decided without it.
 func (k *Keeper) observeNode(ctx context.Context, c *Case) (node *corev1.Node, ends bool) {
-	node = &corev1.Node{}
-	err := k.Live.Get(ctx, client.ObjectKey{Name: c.Pod.Spec.NodeName}, node)
-	if apierrors.IsNotFound(err) {
-		return nil, false
-	}
+	node, err := k.nodes.Get(ctx, c.Pod.Spec.NodeName)
 	if err != nil {
 		logf.FromContext(ctx).Error(err, "Deciding without knowing whether the pod's node ends", "node", c.Pod.Spec.NodeName)
+	}
+	if err != nil || node == nil {
 		return nil, false
 	}
 	c.Silent = silent(node)
@@ -101,6 +113,18 @@ func (k *Keeper) observeNode(ctx context.Context, c *Case) (node *corev1.Node, e
 		c.Limit = c.limit(notice.Deadline.Add(-notice.Margin()))
 	}
 	return node, ends
+}
+
+func (d Dependencies) readNode(ctx context.Context, name string) (*corev1.Node, error) {
+	node := &corev1.Node{}
+	err := d.Live.Get(ctx, client.ObjectKey{Name: name}, node)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading node %q: %w", name, err)
+	}
+	return node, nil
 }
 
 // silent tells whether nothing was heard of the node's kubelet for so long that the node controller has said so.
@@ -122,6 +146,26 @@ func (k *Keeper) refresh(ctx context.Context, c *Case, pc *v1alpha1.PodCheckpoin
 		c.Checkpoints = append(c.Checkpoints, &live)
 	}
 	return nil
+}
+
+// goesOn takes the checkpoint from the cache, which has told that it changed, into the case, and tells whether it is still being made: then there
+// is nothing to decide that would need to be certain.
+func (k *Keeper) goesOn(ctx context.Context, c *Case, pc *v1alpha1.PodCheckpoint) bool {
+	var now v1alpha1.PodCheckpoint
+	if err := k.Cached.Get(ctx, client.ObjectKeyFromObject(pc), &now); err != nil || now.UID != pc.UID {
+		return false
+	}
+	switch now.Status.Phase {
+	case v1alpha1.PhasePending, v1alpha1.PhaseFreezing, v1alpha1.PhaseDumping, v1alpha1.PhaseExporting:
+	default:
+		return false
+	}
+	i := slices.IndexFunc(c.Checkpoints, func(p *v1alpha1.PodCheckpoint) bool { return p.Name == pc.Name })
+	if i < 0 {
+		return false
+	}
+	c.Checkpoints[i] = &now
+	return true
 }
 
 // begin makes the PodCheckpoint, or takes the one that another replica has made. It gives back what ends the request instead, if

@@ -97,6 +97,13 @@ func TestRefusals(t *testing.T) {
 			if pc.Status.Phase != v1alpha1.PhaseFailed || !strings.Contains(pc.Status.Message, tc.want) {
 				t.Errorf("%s: %q, want Failed with %q", pc.Status.Phase, pc.Status.Message, tc.want)
 			}
+			reason := "CheckpointFailed"
+			if name == "the deadline is over" {
+				reason = v1alpha1.ReasonNoTime
+			}
+			if c := meta.FindStatusCondition(pc.Status.Conditions, v1alpha1.ConditionReady); c == nil || c.Reason != reason {
+				t.Errorf("condition %+v, want the reason %s", c, reason)
+			}
 			if got := n.state(); got != "running" {
 				t.Errorf("the pod is %s", got)
 			}

@@ -200,7 +200,7 @@ func (r *Reconciler) begin(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ctr
 		return r.refuse(ctx, pc, &offError{why})
 	}
 	if d := pc.Spec.Deadline; d != nil && !r.Clock.Now().Before(d.Time) {
-		return r.refuse(ctx, pc, errors.New("the deadline is over"))
+		return r.refuse(ctx, pc, &refusedError{cause: planner.NeverCould, text: "the deadline is over; nothing was frozen"})
 	}
 	if _, held := r.Ledger.Holder(pc.Spec.PodUID); held {
 		r.yield(pc)
