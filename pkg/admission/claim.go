@@ -99,7 +99,7 @@ func (h *PodCreate) claimCandidate(ctx context.Context, who claimant, candidate 
 }
 
 // candidates are the checkpoints to try, in that order: first those that the cache has as Ready, then those that may be by now, and last
-// those whose pods went on after them and may be lost since.
+// those whose pods went on after them and may be lost since. They are the cache's own, and must not be changed.
 func (h *PodCreate) candidates(ctx context.Context, who claimant, request string) ([]v1alpha1.PodCheckpoint, error) {
 	pod, owner := who.pod, match.OwnerOf(who.pod)
 	if owner == nil {
@@ -107,7 +107,7 @@ func (h *PodCreate) candidates(ctx context.Context, who claimant, request string
 	}
 	var list v1alpha1.PodCheckpointList
 	err := h.Cached.List(ctx, &list, client.InNamespace(pod.Namespace),
-		client.MatchingLabels{v1alpha1.LabelOwnerUID: string(owner.UID)})
+		client.MatchingLabels{v1alpha1.LabelOwnerUID: string(owner.UID)}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return nil, fmt.Errorf("listing the PodCheckpoints of %s %q: %w", owner.Kind, owner.Name, err)
 	}

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
@@ -91,4 +94,57 @@ func TestPodClaimReadsOnlyWhatMayFit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEvictionsTakeTurns evicts many pods at once: only so many are worked on at a time, and one that is held keeps nobody out.
+func TestEvictionsTakeTurns(t *testing.T) {
+	const pods = 100
+	objects := []client.Object{canCheckpoint()}
+	for i := range pods {
+		objects = append(objects, running(func(p *corev1.Pod) {
+			p.Name, p.UID = fmt.Sprintf("web-%d", i), types.UID(fmt.Sprintf("p%d", i))
+			p.Annotations[v1alpha1.AnnotationDeadline] = "30s"
+		}))
+	}
+	bubble(t, func(t *testing.T, w *world) {
+		var mu sync.Mutex
+		var reading, most int
+		w.before = func(_ string, obj client.Object) error {
+			if _, is := obj.(*corev1.Pod); !is {
+				return nil
+			}
+			mu.Lock()
+			reading++
+			most = max(most, reading)
+			mu.Unlock()
+			time.Sleep(10 * time.Millisecond)
+			mu.Lock()
+			reading--
+			mu.Unlock()
+			return nil
+		}
+		w.options.MaxHolds, w.options.PickupTimeout = pods, time.Minute
+		h := w.evictions()
+		var group sync.WaitGroup
+		began := time.Now()
+		for i := range pods {
+			group.Go(func() {
+				ev := eviction()
+				ev.Name = fmt.Sprintf("web-%d", i)
+				if got := w.evictWith(t.Context(), h, ev, false); got.Allowed || time.Since(began) < admission.DefaultHold {
+					t.Errorf("the eviction of %s was answered after %s: %+v, want 429 when it was held for %s", ev.Name, time.Since(began), got.Result, admission.DefaultHold)
+				}
+			})
+		}
+		group.Wait()
+		if took := time.Since(began); took > admission.DefaultHold+time.Second {
+			t.Errorf("the last was answered after %s", took)
+		}
+		if n := len(w.checkpoints()); n != pods {
+			t.Errorf("%d checkpoints were begun, want %d", n, pods)
+		}
+		if most != 32 {
+			t.Errorf("%d evictions were worked on at the same time, want 32", most)
+		}
+	}, objects...)
 }

@@ -82,6 +82,11 @@ func (h *Eviction) read(ctx context.Context, req admission.Request) (*Case, erro
 // evicted reads the pod, nil when it is gone. Most evictions are of pods that nobody opted in: those cost a look into the API server's own cache,
 // and none at its storage. It may be behind by some milliseconds, so that only what it says of a pod that is there and not opted in counts.
 func (h *Eviction) evicted(ctx context.Context, key client.ObjectKey) (*corev1.Pod, error) {
+	t := &turn{all: h.turns}
+	if !t.take(ctx) {
+		return nil, ctx.Err()
+	}
+	defer t.give()
 	pod := &corev1.Pod{}
 	if err := h.Cached.Get(ctx, key, pod); err != nil {
 		pod = &corev1.Pod{}

@@ -27,6 +27,7 @@ type Keeper struct {
 	Dependencies
 	opts  Options
 	holds chan struct{}
+	turns chan struct{}
 	// What the requests about the pods of one node, or of one namespace, have in common. Nil nodes and profiles are gone.
 	nodes    *fresh.Reader[string, *corev1.Node]
 	profiles *fresh.Reader[string, *v1alpha1.NodeProfile]
@@ -37,7 +38,7 @@ type Keeper struct {
 func NewKeeper(d Dependencies, o Options) *Keeper {
 	o = o.withDefaults()
 	return &Keeper{
-		Dependencies: d, opts: o, holds: make(chan struct{}, o.MaxHolds),
+		Dependencies: d, opts: o, holds: make(chan struct{}, o.MaxHolds), turns: make(chan struct{}, maxTurns),
 		nodes: fresh.NewReader(d.readNode), profiles: fresh.NewReader(d.readProfile), budgets: fresh.NewReader(d.readBudgets),
 	}
 }
@@ -57,7 +58,12 @@ type source interface {
 // answer decides about the request, carries the decisions out until one answers it, and says how it is counted. Whatever fails on the
 // way lets the request through as it came; when the context ends early, it is answered with 429.
 func (k *Keeper) answer(ctx context.Context, c *Case, s source) (admission.Response, metrics.EvictionDecision) {
-	resp, outcome, err := k.decide(ctx, c, s)
+	t := &turn{all: k.turns}
+	if !t.take(ctx) {
+		return shuttingDown()
+	}
+	defer t.give()
+	resp, outcome, err := k.decide(ctx, c, s, t)
 	switch {
 	case err == nil:
 		return resp, outcome
@@ -68,17 +74,17 @@ func (k *Keeper) answer(ctx context.Context, c *Case, s source) (admission.Respo
 	return admission.Allowed(""), metrics.EvictionErrored
 }
 
-func (k *Keeper) decide(ctx context.Context, c *Case, s source) (admission.Response, metrics.EvictionDecision, error) {
+func (k *Keeper) decide(ctx context.Context, c *Case, s source, t *turn) (admission.Response, metrics.EvictionDecision, error) {
 	if inject.Enabled(c.Pod) && !over(c.Pod) && !c.DryRun {
 		if err := k.observe(ctx, c, s); err != nil {
 			return admission.Response{}, "", err
 		}
 	}
-	return k.follow(ctx, c, s)
+	return k.follow(ctx, c, s, t)
 }
 
-// follow carries decisions out until one answers the request.
-func (k *Keeper) follow(ctx context.Context, c *Case, s source) (admission.Response, metrics.EvictionDecision, error) {
+// follow carries decisions out until one answers the request. While it is held, others have its turn.
+func (k *Keeper) follow(ctx context.Context, c *Case, s source, t *turn) (admission.Response, metrics.EvictionDecision, error) {
 	var held *hold
 	defer func() { held.end() }()
 	for {
@@ -108,7 +114,11 @@ func (k *Keeper) follow(ctx context.Context, c *Case, s source) (admission.Respo
 				held = k.hold(key)
 			case held.watch(key):
 			default:
+				t.give()
 				woken = held.wait(ctx, d.Until)
+				if !t.take(ctx) {
+					woken = byEnd
+				}
 			}
 			switch {
 			case woken == byEnd:

@@ -16,14 +16,16 @@ import (
 	"github.com/cryopod/cryopod/pkg/match"
 )
 
-// rivals are the checkpoints by which other pods of the pod's owner are frozen, or about to be, and may be evicted any moment.
+// rivals are the checkpoints by which other pods of the pod's owner are frozen, or about to be, and may be evicted any moment. They may be the
+// cache's own, and must not be changed.
 func rivals(ctx context.Context, r client.Reader, pod *corev1.Pod, now time.Time) ([]v1alpha1.PodCheckpoint, error) {
 	owner := metav1.GetControllerOfNoCopy(pod)
 	if owner == nil {
 		return nil, nil
 	}
 	var list v1alpha1.PodCheckpointList
-	err := r.List(ctx, &list, client.InNamespace(pod.Namespace), client.MatchingLabels{v1alpha1.LabelOwnerUID: string(owner.UID)})
+	err := r.List(ctx, &list, client.InNamespace(pod.Namespace), client.MatchingLabels{v1alpha1.LabelOwnerUID: string(owner.UID)},
+		client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return nil, fmt.Errorf("listing the PodCheckpoints of %s %q: %w", owner.Kind, owner.Name, err)
 	}

@@ -77,9 +77,14 @@ func (d Dependencies) readProfile(ctx context.Context, name string) (*v1alpha1.N
 }
 
 // observeBudgets fills in what a request that has to respect PodDisruptionBudgets needs beside.
-func (k *Keeper) observeBudgets(ctx context.Context, c *Case) (err error) {
-	if c.Budgets, err = k.budgets.Get(ctx, c.Pod.Namespace); err != nil {
+func (k *Keeper) observeBudgets(ctx context.Context, c *Case) error {
+	all, err := k.budgets.Get(ctx, c.Pod.Namespace)
+	if err != nil {
 		return err
+	}
+	c.Budgets = all
+	if len(budget.Matching(c.Pod, all)) == 0 {
+		return nil
 	}
 	others, err := rivals(ctx, k.Cached, c.Pod, c.Now)
 	if err != nil {
