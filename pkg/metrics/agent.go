@@ -5,6 +5,8 @@ package metrics
 import (
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
@@ -24,6 +26,13 @@ var (
 	agentErrors = counter(SubsystemAgent, "errors_total",
 		"Failed steps of the agent, by the step.", "step")
 )
+
+// ShowAgent has what an agent counts without labels be there from its start, as 0: what alerts on an increase needs the sample before it.
+func ShowAgent() {
+	for _, c := range []*prometheus.CounterVec{halts, strays} {
+		c.WithLabelValues()
+	}
+}
 
 // CountSelfTest counts a self-test of a restore method that ended at now.
 func CountSelfTest(method string, passed bool, now time.Time) {

@@ -32,6 +32,8 @@ func everyMetric() {
 	metrics.HoldEviction()(time.Second)
 	metrics.CountSelfTest(v1alpha1.RestoreMethodImage, true, time.Unix(1000, 0))
 	metrics.CountThaw(metrics.ThawReleased)
+	metrics.CountHalt()
+	metrics.CountStray()
 	metrics.CountAgentError(metrics.StepDump)
 	metrics.CountRemoval(v1alpha1.ReasonTermination, metrics.RemovedSaved)
 	metrics.CountEnd(metrics.CauseOfNotice("karpenter.sh/disrupted"))
@@ -55,11 +57,21 @@ func gathered(t *testing.T) map[string]*dto.MetricFamily {
 	return ours
 }
 
+func TestWhatHasNoLabelsIsThereFromTheStart(t *testing.T) {
+	metrics.ShowAgent()
+	families := gathered(t)
+	for _, name := range []string{"cryopod_agent_strays_total", "cryopod_agent_halts_total"} {
+		if f := families[name]; f == nil || len(f.Metric) != 1 || f.Metric[0].GetCounter().GetValue() != 0 {
+			t.Errorf("%s = %v, want one sample of 0", name, f)
+		}
+	}
+}
+
 func TestNamesAndLabels(t *testing.T) {
 	everyMetric()
 	families := gathered(t)
-	if len(families) != 24 {
-		t.Errorf("%d metrics are registered and used here, want 24: add new ones to everyMetric", len(families))
+	if len(families) != 26 {
+		t.Errorf("%d metrics are registered and used here, want 26: add new ones to everyMetric", len(families))
 	}
 	name := regexp.MustCompile(`^cryopod_(checkpoint|claim|restore|admission|eviction|agent|retention|removal|termination)_[a-z_]+_(seconds|bytes|total|requests)$`)
 	forbidden := []string{"pod", "node", "namespace", "name", "uid"}

@@ -23,6 +23,8 @@ import (
 // restarted: it must begin anew all the same. It disturbs whole nodes, hence it has two to itself.
 func TestCrashAfterRestarts(t *testing.T) {
 	beside(t)
+	shakenTurn.Lock()
+	defer shakenTurn.Unlock()
 	s := newScene(t, "restarts", nil, "main")
 	s.nodes = shaken
 	s.create(s.Deployment(s.name, object.ReservedOnly(s.Template(s.name, s.Stepper(s.name, "main")), shaken.names...)))

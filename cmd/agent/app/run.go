@@ -35,6 +35,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/agent/source"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/image"
+	"github.com/cryopod/cryopod/pkg/metrics"
 )
 
 // stopping is how long the agent may take to end attempts that are under way; the DaemonSet leaves more.
@@ -63,6 +64,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer unlock()
+	metrics.ShowAgent()
 	a, err := newAgent(o)
 	if err != nil {
 		return err

@@ -56,26 +56,38 @@ func (b *Bed) WebhookCalls(ctx context.Context, path string) (float64, error) {
 	}
 	var total float64
 	for _, p := range pods {
-		text, err := b.Kubectl.Run(ctx, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:8080/proxy/metrics", p.Namespace, p.Name))
+		n, err := b.Metric(ctx, p, "controller_runtime_webhook_requests_total", fmt.Sprintf("webhook=%q", path))
 		if err != nil {
 			return 0, err
-		}
-		n, err := sumMetric(text, "controller_runtime_webhook_requests_total", fmt.Sprintf("webhook=%q", path))
-		if err != nil {
-			return 0, fmt.Errorf("reading the metrics of pod %q: %w", p.Name, err)
 		}
 		total += n
 	}
 	return total, nil
 }
 
-// sumMetric adds up the samples of a metric that have that label.
+// Metric adds up what one of Cryopod's pods says of a metric, in the samples that have that label; an empty label is in all.
+func (b *Bed) Metric(ctx context.Context, pod corev1.Pod, name, label string) (float64, error) {
+	text, err := b.Kubectl.Run(ctx, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:8080/proxy/metrics", pod.Namespace, pod.Name))
+	if err != nil {
+		return 0, err
+	}
+	n, err := sumMetric(text, name, label)
+	if err != nil {
+		return 0, fmt.Errorf("reading the metrics of pod %q: %w", pod.Name, err)
+	}
+	return n, nil
+}
+
 func sumMetric(text, name, label string) (float64, error) {
 	var total float64
 	found := false
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		sample, value, ok := strings.Cut(lines.Text(), "} ")
-		if !ok || !strings.HasPrefix(sample, name+"{") || !strings.Contains(sample, label) {
+		at := strings.LastIndexByte(lines.Text(), ' ')
+		if at < 0 {
+			continue
+		}
+		sample, value := lines.Text()[:at], lines.Text()[at+1:]
+		if sample != name && !strings.HasPrefix(sample, name+"{") || !strings.Contains(sample, label) {
 			continue
 		}
 		n, err := strconv.ParseFloat(value, 64)

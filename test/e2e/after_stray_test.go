@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cryopod/cryopod/test/e2e/cluster"
+	"github.com/cryopod/cryopod/test/e2e/object"
+	"github.com/cryopod/cryopod/test/e2e/recorder"
+)
+
+// strayTries is how often the kubelet is killed until it dies at the right moment: most times once is enough.
+const strayTries = 5
+
+// shakenTurn is held by the test that has the nodes of shaken.
+var shakenTurn sync.Mutex
+
+// TestStray kills the kubelet of the target in the middle of a restore, as a run of TestChaos did (seed 1305): containerd then calls the
+// container exited and restores it all the same, and nobody but the agent would ever stop it.
+func TestStray(t *testing.T) {
+	beside(t)
+	shakenTurn.Lock()
+	defer shakenTurn.Unlock()
+	s := newScene(t, "stray", nil, "main")
+	s.nodes = shaken
+	// Enough memory for a restore to take a while.
+	template := s.Template(s.name, s.Stepper(s.name, "main", "-memory=256"))
+	s.create(s.Deployment(s.name, object.ReservedOnly(template, shaken.names...)))
+	pod := s.settle()
+	for try := range strayTries {
+		killed := s.strays()
+		target := s.otherNode(pod)
+		dead := s.killDuringRestore(target)
+		before := s.wait(t.Context(), "main", recorder.Reached(1))
+		pod = s.drain(pod)
+		if err := <-dead; err != nil {
+			t.Fatalf("killing the kubelet of %s: %v", target.Name(), err)
+		}
+		pod = s.settle()
+		s.checkOneStartAtMost(len(before))
+		if n := s.strays() - killed; n > 0 {
+			t.Logf("try %d: %.0f stray killed", try+1, n)
+			return
+		}
+		t.Logf("try %d: the kubelet died at another moment", try+1)
+	}
+	t.Errorf("no stray in %d tries", strayTries)
+}
+
+// killDuringRestore kills the node's kubelet as soon as CRIU is seen at work there. The result comes when that is done.
+func (s *scene) killDuringRestore(node *cluster.Node) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(s.t.Context(), drainTimeout)
+		defer cancel()
+		_, err := node.Exec(ctx, "sh", "-c", `until pgrep -x criu >/dev/null; do sleep 0.005; done; pkill -KILL -x kubelet`)
+		done <- err
+	}()
+	return done
+}
+
+// strays is how many strays the agents of the scene's nodes have killed.
+func (s *scene) strays() (total float64) {
+	s.t.Helper()
+	ctx, cancel := s.within(moveTimeout)
+	defer cancel()
+	for _, name := range s.nodes.names {
+		s.until(ctx, func() error {
+			agent, err := agentPod(ctx, name)
+			if err != nil {
+				return err
+			}
+			n, err := testbed.Metric(ctx, *agent, "cryopod_agent_strays_total", "")
+			if err == nil {
+				total += n
+			}
+			return err
+		})
+	}
+	return total
+}
+
+// checkOneStartAtMost fails the test when the steps after the first ones show more than one process: each that begins anew, or goes on where
+// another one has, breaks the count.
+func (s *scene) checkOneStartAtMost(from int) {
+	s.t.Helper()
+	ctx, cancel := s.within(moveTimeout)
+	defer cancel()
+	now := time.Now()
+	all := s.wait(ctx, "main", func(all []recorder.Entry) bool { return all[len(all)-1].Time.After(now) })
+	starts := 0
+	for i := from; i < len(all); i++ {
+		if all[i].Step == all[i-1].Step+1 {
+			continue
+		}
+		starts++
+		if starts > 1 || all[i].Step != 1 {
+			s.t.Errorf("step %d came after step %d, want one start from step 1 at most", all[i].Step, all[i-1].Step)
+		}
+	}
+}
