@@ -5,6 +5,8 @@
 package apiserver_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -238,6 +240,35 @@ func TestHostileUpdate(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestPoliciesBearLargePods makes and changes pods with far more images than pods have: the API server bounds what the policies' expressions may
+// cost, and would refuse what costs more.
+func TestPoliciesBearLargePods(t *testing.T) {
+	policies(t)
+	for _, images := range []int{100, 1000} {
+		t.Run(fmt.Sprint(images), func(t *testing.T) {
+			ns := namespace(t, nil)
+			eve := grant(t, ns, "eve", "eve", deployer...)
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "large"}}
+			for n := range images {
+				pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{
+					Name: fmt.Sprintf("c%d", n), Image: fmt.Sprintf("registry.test/%s/app-%d@sha256:%064d", strings.Repeat("team/", 10), n, n),
+				})
+			}
+			if err := eve.Create(t.Context(), pod); err != nil {
+				t.Fatalf("making it: %v", err)
+			}
+			pod = getPod(t, pod)
+			pod.Annotations = map[string]string{"example.com/note": "x"}
+			for n := range pod.Spec.Containers {
+				pod.Spec.Containers[n].Image = fmt.Sprintf("registry.test/%s/app-%d:2", strings.Repeat("team/", 10), n)
+			}
+			if err := eve.Update(t.Context(), pod); err != nil {
+				t.Errorf("changing it: %v", err)
+			}
+		})
+	}
 }
 
 // TestHostileCopy has one who may read pods copy a replacement that was admitted a moment ago: with the claim's ID, before it is bound.
