@@ -11,13 +11,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/agent/source"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/image"
@@ -108,9 +108,9 @@ func (e *Exporter) Export(ctx context.Context, p source.Part) (_ v1alpha1.Contai
 	}, nil
 }
 
-// Clean implements source.Exporter. An archive is taken for ours when its name says so and it is not older than since: the kubelet
-// writes into the name which container it is of and when it was made.
-func (e *Exporter) Clean(_ context.Context, namespace, pod string, containers []fence.Container, since time.Time) error {
+// Clean implements source.Exporter. An archive is taken for ours when its name says so: the kubelet writes into it which container it is of and in
+// which second it was begun.
+func (e *Exporter) Clean(_ context.Context, namespace, pod string, from, to time.Time) error {
 	dir, err := os.OpenRoot(e.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -125,27 +125,29 @@ func (e *Exporter) Clean(_ context.Context, namespace, pod string, containers []
 	}
 	var errs []error
 	for _, entry := range all {
-		for _, c := range containers {
-			if made, ok := archiveOf(entry.Name(), namespace, pod, c.Name); ok && !made.Before(since.Truncate(time.Second)) {
-				errs = append(errs, remove(dir, entry.Name()))
-			}
+		if begun, ok := archiveOf(entry.Name(), namespace, pod); ok && !begun.Before(from.Truncate(time.Second)) && !begun.After(to) {
+			errs = append(errs, remove(dir, entry.Name()))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// archiveOf tells when an archive of that container was made, by its name (kubernetes pkg/kubelet, CheckpointContainer).
-func archiveOf(name, namespace, pod, container string) (made time.Time, ok bool) {
-	stamp, ok := strings.CutPrefix(name, "checkpoint-"+pod+"_"+namespace+"-"+container+"-")
+// archiveName is what the kubelet calls the archive of a container (kubernetes pkg/kubelet, CheckpointContainer), after its pod: the container's
+// name and the time in RFC 3339.
+var archiveName = regexp.MustCompile(`^-[a-z0-9](?:[-a-z0-9]*[a-z0-9])?-(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:Z|[+-]\d{2}:\d{2}))\.tar$`)
+
+// archiveOf tells when an archive of that pod was begun, by its name.
+func archiveOf(name, namespace, pod string) (begun time.Time, ok bool) {
+	rest, ok := strings.CutPrefix(name, "checkpoint-"+pod+"_"+namespace)
 	if !ok {
 		return time.Time{}, false
 	}
-	stamp, ok = strings.CutSuffix(stamp, ".tar")
-	if !ok {
+	parts := archiveName.FindStringSubmatch(rest)
+	if parts == nil {
 		return time.Time{}, false
 	}
-	made, err := time.Parse(time.RFC3339, stamp)
-	return made, err == nil
+	begun, err := time.Parse(time.RFC3339, parts[1])
+	return begun, err == nil
 }
 
 // Withdraw implements source.Exporter.

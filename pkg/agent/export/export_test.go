@@ -165,8 +165,10 @@ func TestClean(t *testing.T) {
 	e, dir := exporter(t, &registry{})
 	since := time.Date(2026, 1, 2, 3, 4, 5, 900, time.UTC)
 	keep := []string{
-		"checkpoint-web_ns-app-2026-01-02T03:04:04Z.tar",       // older
-		"checkpoint-web_ns-app-extra-2026-01-02T03:04:06Z.tar", // of container app-extra
+		"checkpoint-web_ns-app-2026-01-02T03:04:04Z.tar", // before
+		"checkpoint-web_ns-app-2026-01-02T03:04:08Z.tar", // after
+		"checkpoint-web_ns--2026-01-02T03:04:06Z.tar",
+		"checkpoint-web_ns2-app-2026-01-02T03:04:06Z.tar.1",
 		"checkpoint-web_other-app-2026-01-02T03:04:06Z.tar",
 		"checkpoint-web_ns-app-2026-01-02T03:04:06Z.tar.bak",
 		// Of people and other tools, who keep theirs in the same directory.
@@ -179,7 +181,10 @@ func TestClean(t *testing.T) {
 		"checkpoint.tar",
 		"web.tar",
 	}
-	gone := []string{"checkpoint-web_ns-app-2026-01-02T03:04:05Z.tar", "checkpoint-web_ns-app-2026-01-02T04:04:06+01:00.tar"}
+	gone := []string{
+		"checkpoint-web_ns-app-2026-01-02T03:04:05Z.tar", "checkpoint-web_ns-app-2026-01-02T04:04:06+01:00.tar",
+		"checkpoint-web_ns-app-2-2026-01-02T03:04:07Z.tar", // of another container
+	}
 	for _, name := range slices.Concat(keep, gone) {
 		write(t, filepath.Join(dir, name))
 	}
@@ -190,7 +195,7 @@ func TestClean(t *testing.T) {
 	}
 	write(t, filepath.Join(sub, gone[0]))
 	keep = append(keep, "kept")
-	if err := e.Clean(t.Context(), "ns", "web", []fence.Container{{Name: "app"}}, since); err != nil {
+	if err := e.Clean(t.Context(), "ns", "web", since, since.Add(2*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	left, err := os.ReadDir(dir)
@@ -213,7 +218,7 @@ func TestClean(t *testing.T) {
 func TestCleanWithoutDirectory(t *testing.T) {
 	e, _ := exporter(t, &registry{})
 	e.Dir = filepath.Join(e.Dir, "missing")
-	if err := e.Clean(t.Context(), "ns", "web", nil, time.Time{}); err != nil {
+	if err := e.Clean(t.Context(), "ns", "web", time.Time{}, time.Time{}); err != nil {
 		t.Errorf("Clean = %v", err)
 	}
 }

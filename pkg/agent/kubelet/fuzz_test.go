@@ -53,7 +53,7 @@ func FuzzAnswer(f *testing.F) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		got, err := client.Checkpoint(ctx, "ns", "web", "app", time.Second)
-		if (got == "") == (err == nil) || got != "" && (!path.IsAbs(got) || !strings.Contains(answer, "items") && json.Valid([]byte(answer))) {
+		if (got == "") == (err == nil) || got != "" && (!path.IsAbs(got) || !json.Valid([]byte(answer))) {
 			t.Errorf("got %q and error %v of %d %q", got, err, code, answer)
 		}
 		if err != nil && !showable(err.Error()) {

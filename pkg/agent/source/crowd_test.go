@@ -289,7 +289,7 @@ func (e crowdExporter) Export(ctx context.Context, p source.Part) (v1alpha1.Cont
 	return v1alpha1.ContainerCheckpoint{Name: p.Container.Name, Image: fmt.Sprintf("reg/ns@sha256:%s", p.Container.Name)}, err
 }
 
-func (crowdExporter) Clean(context.Context, string, string, []fence.Container, time.Time) error {
+func (crowdExporter) Clean(context.Context, string, string, time.Time, time.Time) error {
 	return nil
 }
 

@@ -123,7 +123,10 @@ func (r *Reconciler) settle(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ct
 	if held && r.putAside(leftover{pc: pc.DeepCopy(), entry: entry}) {
 		return ctrl.Result{}, nil
 	}
-	return ctrl.Result{}, r.discard(ctx, leftover{pc: pc, entry: entry})
+	if err := r.discard(ctx, leftover{pc: pc, entry: entry}); err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: r.cleanLate(ctx, pc)}, nil
 }
 
 // leftover is what was made of a pod that goes on, or went without it.
@@ -258,7 +261,14 @@ func (r *Reconciler) clean(ctx context.Context, pc *v1alpha1.PodCheckpoint, entr
 }
 
 func (r *Reconciler) cleanArchives(ctx context.Context, entry fence.Entry) {
-	if err := r.Exporter.Clean(ctx, entry.Checkpoint.Namespace, entry.Pod, entry.Containers, entry.Since); err != nil {
+	if !entry.Since.IsZero() {
+		r.cleanSpan(ctx, entry, r.Clock.Now())
+	}
+}
+
+// cleanSpan removes the archives that were begun from the entry's beginning to that time.
+func (r *Reconciler) cleanSpan(ctx context.Context, entry fence.Entry, to time.Time) {
+	if err := r.Exporter.Clean(ctx, entry.Checkpoint.Namespace, entry.Pod, entry.Since, to); err != nil {
 		metrics.CountAgentError(metrics.StepClean)
 		log.FromContext(ctx).Error(err, "Removing archives")
 	}

@@ -65,8 +65,8 @@ type Dumper interface {
 type Exporter interface {
 	// Export makes an image of the part's archive, and removes the archive however it ends.
 	Export(ctx context.Context, p Part) (v1alpha1.ContainerCheckpoint, error)
-	// Clean removes the archives of a pod's containers that were made since a point in time.
-	Clean(ctx context.Context, namespace, pod string, containers []fence.Container, since time.Time) error
+	// Clean removes the archives of a pod's containers that were begun in a span of time.
+	Clean(ctx context.Context, namespace, pod string, from, to time.Time) error
 	// Withdraw removes the images of a PodCheckpoint's containers. One that is not there is no error.
 	Withdraw(ctx context.Context, checkpoint types.NamespacedName, containers []string) error
 }
@@ -156,7 +156,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	entry, held := r.Ledger.Get(key)
 	if !held && (gone || phaseOf(pc).Final()) {
 		r.forget(key)
-		return ctrl.Result{}, nil
+		if gone {
+			return ctrl.Result{}, nil
+		}
+		return ctrl.Result{RequeueAfter: r.cleanLate(ctx, pc)}, nil
 	}
 	// However many wait for their turn, they cost the API server nothing.
 	if w, ok := r.standing(key, pc.UID); ok && !held && w.verdict == later && match.CalledOff(pc) == "" {

@@ -343,15 +343,13 @@ func (e exporter) Export(ctx context.Context, p source.Part) (v1alpha1.Container
 	}, nil
 }
 
-func (e exporter) Clean(_ context.Context, _, _ string, containers []fence.Container, _ time.Time) error {
+func (e exporter) Clean(context.Context, string, string, time.Time, time.Time) error {
 	if err := e.a.effect("clean"); err != nil {
 		return err
 	}
 	e.a.n.mu.Lock()
 	defer e.a.n.mu.Unlock()
-	for _, c := range containers {
-		delete(e.a.n.archives, c.Name)
-	}
+	clear(e.a.n.archives)
 	return nil
 }
 

@@ -19,7 +19,7 @@ const (
 	awayAfter = 10 * time.Second
 
 	// staleAfter is how long after its deadline a pod is still removed because of a checkpoint that came to nothing. Who comes later has another
-	// reason.
+	// reason. As long as the pod is there, it is looked at again after that time: the clock may have jumped, and back.
 	staleAfter = time.Minute
 )
 
@@ -59,7 +59,7 @@ func Next(pc *v1alpha1.PodCheckpoint, pod *corev1.Pod, now time.Time) Step {
 		return Step{}
 	}
 	if !now.Before(match.DeadlineOf(pc).Add(staleAfter)) {
-		return Step{}
+		return Step{After: staleAfter}
 	}
 	return Step{Remove: true, Cold: cmp.Or(pc.Status.Message, "the checkpoint failed")}
 }
@@ -68,8 +68,10 @@ func Next(pc *v1alpha1.PodCheckpoint, pod *corev1.Pod, now time.Time) Step {
 func overdue(pc *v1alpha1.PodCheckpoint, now time.Time) Step {
 	left := match.DeadlineOf(pc).Sub(now)
 	switch {
-	case match.RemovalOf(pc) != v1alpha1.RemovalDelete, left <= -staleAfter:
+	case match.RemovalOf(pc) != v1alpha1.RemovalDelete:
 		return Step{}
+	case left <= -staleAfter:
+		return Step{After: staleAfter}
 	case left > 0:
 		return Step{After: left}
 	}

@@ -91,14 +91,14 @@ func TestNext(t *testing.T) {
 		"failed":            {pc: checkpoint(v1alpha1.PhaseFailed, saying(late), because(v1alpha1.ReasonNoTime)), pod: source(), age: 11 * time.Second, want: removal.Step{Remove: true, Cold: late}},
 		"failed, no words":  {pc: checkpoint(v1alpha1.PhaseFailed), pod: source(), age: 11 * time.Second, want: removal.Step{Remove: true, Cold: "the checkpoint failed"}},
 		"failed at the end": {pc: checkpoint(v1alpha1.PhaseFailed, saying(late)), pod: source(), age: 2 * time.Minute, want: removal.Step{Remove: true, Cold: late}},
-		"failed long ago":   {pc: checkpoint(v1alpha1.PhaseFailed, saying(late)), pod: source(), age: 3 * time.Minute},
+		"failed long ago":   {pc: checkpoint(v1alpha1.PhaseFailed, saying(late)), pod: source(), age: 3 * time.Minute, want: removal.Step{After: time.Minute}},
 		"frozen for too long": {
 			pc: checkpoint(v1alpha1.PhaseReleased, saying("stood still for 60 s"), because(v1alpha1.ReasonMaxFreeze)), pod: source(), age: 11 * time.Second,
 			want: removal.Step{Remove: true, Cold: "stood still for 60 s"},
 		},
 		"released":               {pc: checkpoint(v1alpha1.PhaseReleased, because("Released")), pod: source(), age: 41 * time.Second, want: removal.Step{After: 79 * time.Second}},
 		"released, at the end":   {pc: checkpoint(v1alpha1.PhaseReleased, because("Released")), pod: source(), age: 2 * time.Minute, want: overdue},
-		"released long ago":      {pc: checkpoint(v1alpha1.PhaseReleased, because("Released")), pod: source(), age: 3 * time.Minute},
+		"released long ago":      {pc: checkpoint(v1alpha1.PhaseReleased, because("Released")), pod: source(), age: 3 * time.Minute, want: removal.Step{After: time.Minute}},
 		"called off, at the end": {pc: checkpoint(v1alpha1.PhaseReleased, because(v1alpha1.ReasonCalledOff)), pod: source(), age: 2 * time.Minute},
 		"released, to be evicted": {
 			pc:  checkpoint(v1alpha1.PhaseReleased, because("Released"), func(pc *v1alpha1.PodCheckpoint) { pc.Spec.Removal = v1alpha1.RemovalEvict }),

@@ -216,7 +216,7 @@ func (e exporter) Export(ctx context.Context, p source.Part) (v1alpha1.Container
 }
 
 // Clean implements source.Exporter.
-func (e exporter) Clean(context.Context, string, string, []fence.Container, time.Time) error {
+func (e exporter) Clean(context.Context, string, string, time.Time, time.Time) error {
 	return nil
 }
 
