@@ -72,7 +72,7 @@ func (d Dependencies) readProfile(ctx context.Context, name string) (*v1alpha1.N
 		return nil, fmt.Errorf("reading NodeProfile %q: %w", name, err)
 	}
 	// It stays in memory for as long as requests are held. The node's images, which are most of it, are the scheduler's.
-	profile.Status.Images = nil
+	profile.Status.ImageIndex = nil
 	return profile, nil
 }
 

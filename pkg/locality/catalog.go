@@ -2,58 +2,107 @@
 
 package locality
 
-import "sync"
+import (
+	"sync"
 
-// catalog knows every image that any NodeProfile has, so that the layers of an image can be looked for on nodes that lack it.
+	"github.com/cryopod/cryopod/pkg/imageindex"
+)
+
+// sizedLayer is a layer of an image that has to be on a node.
+type sizedLayer struct {
+	id    imageindex.LayerID
+	bytes int64
+}
+
+// catalog knows the layers of all images that some node has: also of one that a pod needs and that is on another node only.
 type catalog struct {
 	mu     sync.RWMutex
-	images map[string]*cataloged // by digest
+	images map[imageindex.ImageID]*cataloged
+	// names lead to an image that has them: the one that was told of last, where nodes do not agree.
+	names map[imageindex.NameID]*named
 }
 
 type cataloged struct {
-	storedImage
+	layers []sizedLayer
+	nodes  int
+}
+
+type named struct {
+	image imageindex.ImageID
 	nodes int
 }
 
 func newCatalog() *catalog {
-	return &catalog{images: map[string]*cataloged{}}
+	return &catalog{images: map[imageindex.ImageID]*cataloged{}, names: map[imageindex.NameID]*named{}}
 }
 
-// replace takes the images of a node's new profile in and those of its former one out; either may be nil.
+// replace takes the images of a node as it was out, and those of the node as it is in; either may be nil.
 func (c *catalog) replace(before, after *node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if after != nil {
-		for digest, image := range after.images {
-			entry := c.images[digest]
-			if entry == nil {
-				entry = &cataloged{}
-				c.images[digest] = entry
+		c.add(after)
+	}
+	if before != nil {
+		c.remove(before)
+	}
+}
+
+func (c *catalog) add(n *node) {
+	for id, image := range n.Images {
+		entry := c.images[id]
+		if entry == nil {
+			entry = &cataloged{}
+			for _, l := range image.Layers {
+				entry.layers = append(entry.layers, sizedLayer{l, n.Layers[l]})
 			}
-			entry.storedImage = image
-			entry.nodes++
+			c.images[id] = entry
+		}
+		entry.nodes++
+	}
+	for name, id := range n.Names {
+		entry := c.names[name]
+		if entry == nil {
+			entry = &named{}
+			c.names[name] = entry
+		}
+		entry.image = id
+		entry.nodes++
+	}
+}
+
+func (c *catalog) remove(n *node) {
+	for id := range n.Images {
+		if entry := c.images[id]; entry != nil {
+			if entry.nodes--; entry.nodes == 0 {
+				delete(c.images, id)
+			}
 		}
 	}
-	if before == nil {
-		return
-	}
-	for digest := range before.images {
-		if entry := c.images[digest]; entry != nil {
-			entry.nodes--
-			if entry.nodes == 0 {
-				delete(c.images, digest)
+	for name := range n.Names {
+		if entry := c.names[name]; entry != nil {
+			if entry.nodes--; entry.nodes == 0 {
+				delete(c.names, name)
 			}
 		}
 	}
 }
 
-// find returns the image of that digest, and whether any node has it.
-func (c *catalog) find(digest string) (storedImage, bool) {
+// layersOf returns the layers of an image, by its digest or else by one of its names; false when no node is known to have it.
+func (c *catalog) layersOf(i image) ([]sizedLayer, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	entry := c.images[digest]
-	if entry == nil {
-		return storedImage{}, false
+	if id, ok := i.id(); ok {
+		entry := c.images[id]
+		if entry == nil {
+			return nil, false
+		}
+		return entry.layers, true
 	}
-	return entry.storedImage, true
+	for _, name := range i.names {
+		if by := c.names[imageindex.NameOf(name)]; by != nil && c.images[by.image] != nil {
+			return c.images[by.image].layers, true
+		}
+	}
+	return nil, false
 }

@@ -11,15 +11,19 @@ import (
 	"k8s.io/kubernetes/pkg/util/parsers"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
 // image is one that a pod needs on its node.
 type image struct {
-	names  []string // as node.status.images may have it
-	digest string   // sha256:…; empty when only a tag is known
-	bytes  int64    // 0: no node has it
-	layers []layer  // nil: not known
+	names  []string     // as node.status.images may have it
+	digest string       // sha256:…; empty when only a tag is known
+	bytes  int64        // 0: no node has it
+	layers []sizedLayer // nil: not known
 }
+
+// id is how the nodes' indexes have it; false when its digest is not known.
+func (i image) id() (imageindex.ImageID, bool) { return imageindex.ImageOf(i.digest) }
 
 // reference reads an image's name. One that cannot be parsed is looked for as it is.
 func reference(name string) image {
@@ -97,13 +101,16 @@ func swappedImages(pod *corev1.Pod) map[string]string {
 func resolve(images []image, known *catalog, nodes []fwk.NodeInfo) []image {
 	var resolved []image
 	for _, i := range images {
-		entry, found := known.find(i.digest)
+		layers, found := known.layersOf(i)
 		if !found {
 			i = reported(i, nodes)
-			entry, found = known.find(i.digest)
+			layers, found = known.layersOf(i)
 		}
 		if found {
-			i.bytes, i.layers = max(i.bytes, entry.bytes), entry.layers
+			i.layers, i.bytes = layers, 0
+			for _, l := range layers {
+				i.bytes += l.bytes
+			}
 		}
 		if i.bytes > 0 {
 			resolved = append(resolved, i)

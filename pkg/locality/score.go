@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
 // littleBytes is as much as is pulled in less time than a container takes to start. A pod that needs less than that gains
@@ -42,8 +44,7 @@ func present(images []image, n *node, reported map[string]*fwk.ImageStateSummary
 	return fwk.MaxScore * (total - missing) / total
 }
 
-// missing returns how many of the image's bytes have to be pulled. NodeProfiles do not tell how large a layer is: each counts the
-// same.
+// missing returns how many of the image's bytes have to be pulled.
 func (i image) missing(n *node, reported map[string]*fwk.ImageStateSummary) int64 {
 	for _, name := range i.names {
 		if _, ok := reported[name]; ok {
@@ -53,17 +54,24 @@ func (i image) missing(n *node, reported map[string]*fwk.ImageStateSummary) int6
 	if n == nil {
 		return i.bytes
 	}
-	if _, ok := n.images[i.digest]; ok {
-		return 0
+	for _, name := range i.names {
+		if _, ok := n.Names[imageindex.NameOf(name)]; ok {
+			return 0
+		}
+	}
+	if id, ok := i.id(); ok {
+		if _, have := n.Images[id]; have {
+			return 0
+		}
 	}
 	if len(i.layers) == 0 {
 		return i.bytes
 	}
 	var absent int64
 	for _, l := range i.layers {
-		if !n.layers.Has(l) {
-			absent++
+		if _, have := n.Layers[l.id]; !have {
+			absent += l.bytes
 		}
 	}
-	return i.bytes * absent / int64(len(i.layers))
+	return absent
 }

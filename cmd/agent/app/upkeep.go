@@ -13,7 +13,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/agent/containerd"
 	"github.com/cryopod/cryopod/pkg/agent/criuconf"
 	"github.com/cryopod/cryopod/pkg/agent/profile"
-	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
 const (
@@ -29,7 +29,7 @@ func (a *agent) addUpkeep() error {
 			return a.runtime.Watch(ctx, changed, containerd.ImageTopics)
 		},
 		List: a.runtime.ListImages,
-		Found: func(found []v1alpha1.NodeImage) {
+		Found: func(found []imageindex.Image) {
 			a.profile.Update(func(f *profile.Facts) { f.Images = found })
 		},
 		Clock: a.clock,

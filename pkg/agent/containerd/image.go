@@ -16,11 +16,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 )
-
-// shortDigest is how many hexadecimal digits of a layer's digest a NodeProfile holds.
-const shortDigest = 12
 
 // ImageTopics selects the events that change the set of images on the node.
 const ImageTopics = `topic~="^/images/"`
@@ -44,48 +41,47 @@ func (c *Client) ImageConfig(ctx context.Context, containerID string) ([]byte, e
 	return raw, nil
 }
 
-// ListImages returns the images on the node that are known by digest, checkpoint images aside. One whose content is not whole on
-// the node is left out.
-func (c *Client) ListImages(ctx context.Context) ([]v1alpha1.NodeImage, error) {
+// ListImages returns the images on the node, checkpoint images aside. One whose content is not whole on the node is left out.
+func (c *Client) ListImages(ctx context.Context) ([]imageindex.Image, error) {
 	all, err := c.client.ImageService().List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listing images: %w", err)
 	}
-	described := map[digest.Digest]*v1alpha1.NodeImage{}
-	var found []v1alpha1.NodeImage
+	names := map[digest.Digest][]string{}
+	var described []images.Image
 	for _, i := range all {
-		if !strings.Contains(i.Name, "@sha256:") {
-			continue
+		if _, known := names[i.Target.Digest]; !known {
+			described = append(described, i)
+			names[i.Target.Digest] = nil
 		}
-		d, known := described[i.Target.Digest]
-		if !known {
-			d = c.describe(ctx, i)
-			described[i.Target.Digest] = d
+		// The others are by digest, or the kubelet's: the digest of the configuration.
+		if strings.Contains(i.Name, ":") && !strings.Contains(i.Name, "sha256:") {
+			names[i.Target.Digest] = append(names[i.Target.Digest], i.Name)
 		}
-		if d != nil {
-			found = append(found, v1alpha1.NodeImage{Name: i.Name, Bytes: d.Bytes, Layers: d.Layers})
+	}
+	var found []imageindex.Image
+	for _, i := range described {
+		if layers, ok := c.layers(ctx, i); ok {
+			found = append(found, imageindex.Image{Digest: i.Target.Digest.String(), Names: names[i.Target.Digest], Layers: layers})
 		}
 	}
 	return found, nil
 }
 
-// describe returns size and layers of an image; nil for a checkpoint, and for one that can't be read.
-func (c *Client) describe(ctx context.Context, i images.Image) *v1alpha1.NodeImage {
-	store := c.client.ContentStore()
+// layers are those of an image; false for a checkpoint, and for an image that can't be read.
+func (c *Client) layers(ctx context.Context, i images.Image) ([]imageindex.Layer, bool) {
 	if c.isCheckpoint(ctx, i.Target) {
-		return nil
+		return nil, false
 	}
-	manifest, err := images.Manifest(ctx, store, i.Target, platforms.Default())
+	manifest, err := images.Manifest(ctx, c.client.ContentStore(), i.Target, platforms.Default())
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	d := &v1alpha1.NodeImage{Bytes: manifest.Config.Size}
-	for _, layer := range manifest.Layers {
-		d.Bytes += layer.Size
-		hex := layer.Digest.Encoded()
-		d.Layers = append(d.Layers, hex[:min(shortDigest, len(hex))])
+	var layers []imageindex.Layer
+	for _, l := range manifest.Layers {
+		layers = append(layers, imageindex.Layer{Digest: l.Digest.String(), Bytes: l.Size})
 	}
-	return d
+	return layers, true
 }
 
 // isCheckpoint reports what containerd itself would: whether the blob that the name resolves to has the annotation.

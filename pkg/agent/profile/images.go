@@ -9,7 +9,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
 const (
@@ -24,9 +24,9 @@ type ImageWatcher struct {
 	// Watch calls changed at its beginning and after each event, until the stream ends.
 	Watch func(ctx context.Context, changed func()) error
 	// List returns the images on the node.
-	List func(ctx context.Context) ([]v1alpha1.NodeImage, error)
+	List func(ctx context.Context) ([]imageindex.Image, error)
 	// Found takes each list.
-	Found func([]v1alpha1.NodeImage)
+	Found func([]imageindex.Image)
 	// Clock is the time.
 	Clock clock.Clock
 }

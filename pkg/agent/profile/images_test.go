@@ -12,14 +12,14 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/cryopod/cryopod/pkg/agent/profile"
-	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
 // TestImageWatcher makes one list of many events, tries again after a failure, and opens a broken stream again.
 func TestImageWatcher(t *testing.T) {
 	clock := clocktesting.NewFakeClock(now)
 	var lists, streams atomic.Int32
-	found := make(chan []v1alpha1.NodeImage, 10)
+	found := make(chan []imageindex.Image, 10)
 	w := &profile.ImageWatcher{
 		Watch: func(ctx context.Context, changed func()) error {
 			if streams.Add(1) == 1 {
@@ -31,13 +31,13 @@ func TestImageWatcher(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		},
-		List: func(context.Context) ([]v1alpha1.NodeImage, error) {
+		List: func(context.Context) ([]imageindex.Image, error) {
 			if lists.Add(1) == 1 {
 				return nil, errors.New("not yet")
 			}
-			return []v1alpha1.NodeImage{{Name: "a@sha256:1"}}, nil
+			return []imageindex.Image{{Digest: "a@sha256:1"}}, nil
 		},
-		Found: func(images []v1alpha1.NodeImage) { found <- images },
+		Found: func(images []imageindex.Image) { found <- images },
 		Clock: clock,
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -48,7 +48,7 @@ func TestImageWatcher(t *testing.T) {
 		select {
 		case images := <-found:
 			got = true
-			if len(images) != 1 || images[0].Name != "a@sha256:1" {
+			if len(images) != 1 || images[0].Digest != "a@sha256:1" {
 				t.Errorf("found %v", images)
 			}
 		case <-deadline:

@@ -15,11 +15,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
 // maxImages bounds the images in a profile, so that the object stays small; the largest are kept, since they are what makes a
 // difference.
-const maxImages = 250
+const maxImages = 500
 
 // maxMessage is the longest message that the API takes, in bytes.
 const maxMessage = 1024
@@ -49,7 +50,7 @@ type Facts struct {
 	// Test is the self-test's result.
 	Test Test
 	// Images are the images on the node.
-	Images []v1alpha1.NodeImage
+	Images []imageindex.Image
 	// PushBytesPerSecond is the measured bandwidth; 0 when none was measured.
 	PushBytesPerSecond int64
 	// DumpBytesPerSecond is the measured rate of dumps; 0 when none was measured.
@@ -116,11 +117,11 @@ func StatusOf(f Facts, before v1alpha1.NodeProfileStatus, now time.Time) v1alpha
 	s := v1alpha1.NodeProfileStatus{
 		Arch: f.Node.Arch, CPUFeatures: slices.Clone(f.Node.CPUFeatures), Kernel: f.Node.Kernel, CgroupVersion: f.Node.CgroupVersion,
 		Runtime: f.Runtime, CRIUVersion: f.CRIUVersion, CRIUConfig: f.CRIUConfig,
-		Images: pick(f.Images), PushBytesPerSecond: f.PushBytesPerSecond, PullBytesPerSecond: before.PullBytesPerSecond,
+		ImageIndex: imageindex.Pack(pick(f.Images)), PushBytesPerSecond: f.PushBytesPerSecond, PullBytesPerSecond: before.PullBytesPerSecond,
 		Notice: noticeOf(f),
 	}
 	if f.Images == nil {
-		s.Images = before.Images
+		s.ImageIndex = before.ImageIndex
 	}
 	if f.PushBytesPerSecond == 0 {
 		s.PushBytesPerSecond = before.PushBytesPerSecond
@@ -197,18 +198,21 @@ func canRestore(f Facts) metav1.Condition {
 	return c
 }
 
-// pick keeps the largest images when there are too many, and sorts them by name: a list that did not change reads the same.
-func pick(images []v1alpha1.NodeImage) []v1alpha1.NodeImage {
-	images = slices.Clone(images)
-	byName := func(a, b v1alpha1.NodeImage) int { return strings.Compare(a.Name, b.Name) }
-	if len(images) > maxImages {
-		slices.SortFunc(images, func(a, b v1alpha1.NodeImage) int {
-			return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), byName(a, b))
-		})
-		images = images[:maxImages]
+// pick keeps the largest images when there are too many.
+func pick(images []imageindex.Image) []imageindex.Image {
+	if len(images) <= maxImages {
+		return images
 	}
-	slices.SortFunc(images, byName)
-	return images
+	images = slices.Clone(images)
+	slices.SortFunc(images, func(a, b imageindex.Image) int { return cmp.Or(cmp.Compare(size(b), size(a)), cmp.Compare(a.Digest, b.Digest)) })
+	return images[:maxImages]
+}
+
+func size(i imageindex.Image) (bytes int64) {
+	for _, l := range i.Layers {
+		bytes += l.Bytes
+	}
+	return bytes
 }
 
 func cut(message string) string {

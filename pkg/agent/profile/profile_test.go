@@ -4,6 +4,7 @@ package profile_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/agent/profile"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
@@ -78,7 +80,7 @@ func TestConditions(t *testing.T) {
 
 // TestRestartOfTheAgent keeps what the former life found until the new one has tested, unless the runtime is another one.
 func TestRestartOfTheAgent(t *testing.T) {
-	facts := profile.Facts{Runtime: "containerd://2.3.7", CRIUVersion: "4.2.1", Test: tested(true, "fine"), Images: []v1alpha1.NodeImage{{Name: "a@sha256:1"}}}
+	facts := profile.Facts{Runtime: "containerd://2.3.7", CRIUVersion: "4.2.1", Test: tested(true, "fine"), Images: []imageindex.Image{{Digest: "sha256:" + strings.Repeat("a", 64)}}}
 	before := profile.StatusOf(facts, v1alpha1.NodeProfileStatus{}, now)
 	tests := map[string]struct {
 		runtime  string
@@ -102,14 +104,21 @@ func TestRestartOfTheAgent(t *testing.T) {
 	}
 }
 
-func TestImagesAreBoundedAndSorted(t *testing.T) {
-	var images []v1alpha1.NodeImage
-	for i := range 300 {
-		images = append(images, v1alpha1.NodeImage{Name: fmt.Sprintf("i%03d@sha256:1", 299-i), Bytes: int64(299 - i)})
+func TestTheLargestImagesAreKept(t *testing.T) {
+	var images []imageindex.Image
+	for i := range 600 {
+		images = append(images, imageindex.Image{
+			Digest: fmt.Sprintf("sha256:%010x%054x", i, 0), Layers: []imageindex.Layer{{Digest: fmt.Sprintf("sha256:%06x%058x", i, 0), Bytes: int64(i) << 20}},
+		})
 	}
-	got := profile.StatusOf(profile.Facts{Images: images}, v1alpha1.NodeProfileStatus{}, now).Images
-	if len(got) != 250 || got[0].Name != "i050@sha256:1" || got[249].Name != "i299@sha256:1" {
-		t.Errorf("%d images from %q to %q; want the 250 largest, sorted", len(got), got[0].Name, got[len(got)-1].Name)
+	index, err := imageindex.Unpack(profile.StatusOf(profile.Facts{Images: images}, v1alpha1.NodeProfileStatus{}, now).ImageIndex)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, small := index.Images[99]
+	_, large := index.Images[100]
+	if len(index.Images) != 500 || small || !large {
+		t.Errorf("%s, the 100th largest of 600 among them: %t, the one after it: %t; want the 500 largest", index, small, large)
 	}
 }
 

@@ -24,20 +24,6 @@ type RestoreMethod struct {
 	Time *metav1.Time `json:"time,omitempty"`
 }
 
-// NodeImage is an image in the node's store.
-type NodeImage struct {
-	// Name is the image by digest (name@sha256:…).
-	// +kubebuilder:validation:MaxLength=1024
-	Name string `json:"name"`
-	// Bytes is the image's compressed size.
-	// +optional
-	Bytes int64 `json:"bytes,omitempty"`
-	// Layers are the first 12 hexadecimal digits of the digests of its compressed layers, lowest first.
-	// +listType=atomic
-	// +optional
-	Layers []string `json:"layers,omitempty"`
-}
-
 // NoticeCause is what an agent sees coming.
 // +kubebuilder:validation:Enum=Shutdown;MemoryPressure
 type NoticeCause string
@@ -99,10 +85,11 @@ type NodeProfileStatus struct {
 	// +listMapKey=name
 	// +optional
 	RestoreMethods []RestoreMethod `json:"restoreMethods,omitempty"`
-	// Images are the images on the node.
-	// +listType=atomic
+	// ImageIndex are the images on the node with their names, layers and the layers' sizes, as package imageindex packs them. Checkpoint images
+	// are not among them.
+	// +kubebuilder:validation:MaxLength=131072
 	// +optional
-	Images []NodeImage `json:"images,omitempty"`
+	ImageIndex []byte `json:"imageIndex,omitempty"`
 	// PushBytesPerSecond is the measured bandwidth of pushes to the registry; 0 when none was measured yet.
 	// +optional
 	PushBytesPerSecond int64 `json:"pushBytesPerSecond,omitempty"`

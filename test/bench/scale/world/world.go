@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 	"github.com/cryopod/cryopod/pkg/inject"
 	"github.com/cryopod/cryopod/test/bench/scale/store"
 )
@@ -123,14 +124,16 @@ func Profile(i int) store.Object {
 	for k := range features {
 		p.Status.CPUFeatures = append(p.Status.CPUFeatures, fmt.Sprintf("feature%03d", k))
 	}
+	var all []imageindex.Image
 	for k := range images {
 		kind := (i*7 + k*11) % kinds
-		image := v1alpha1.NodeImage{Name: imageName(kind) + "@" + digest(kind), Bytes: int64(kind+1) << 20}
+		image := imageindex.Image{Digest: digest(kind), Names: []string{imageName(kind) + ":1.0"}}
 		for l := range 6 {
-			image.Layers = append(image.Layers, fmt.Sprintf("%012x", kind*3+l))
+			image.Layers = append(image.Layers, imageindex.Layer{Digest: digest(1_000_000 + kind*3 + l), Bytes: int64(kind+1) << 18})
 		}
-		p.Status.Images = append(p.Status.Images, image)
+		all = append(all, image)
 	}
+	p.Status.ImageIndex = imageindex.Pack(all)
 	for _, t := range []string{v1alpha1.ConditionCanCheckpoint, v1alpha1.ConditionCanRestore} {
 		p.Status.Conditions = append(p.Status.Conditions, metav1.Condition{
 			Type: t, Status: metav1.ConditionTrue, Reason: "Verified", Message: "verified", LastTransitionTime: metav1.Now(),

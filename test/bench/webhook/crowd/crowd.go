@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 	"github.com/cryopod/cryopod/test/bench/rig"
 )
 
@@ -129,13 +130,15 @@ func Run(ctx context.Context, b *rig.Bed, pod *corev1.Pod) error {
 // node makes a node and the profile that its agent would write.
 func node(ctx context.Context, b *rig.Bed, name string) error {
 	profile := &v1alpha1.NodeProfile{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	var all []imageindex.Image
 	for image := range imagesOfNode {
-		found := v1alpha1.NodeImage{Name: fmt.Sprintf("registry.test/app-%d@sha256:%064d", image, image), Bytes: 1 << 26}
+		found := imageindex.Image{Digest: fmt.Sprintf("sha256:%064d", image)}
 		for layer := range layersOfImage {
-			found.Layers = append(found.Layers, fmt.Sprintf("%012d", image*layersOfImage+layer))
+			found.Layers = append(found.Layers, imageindex.Layer{Digest: fmt.Sprintf("sha256:%06d%058d", image*layersOfImage+layer, 0), Bytes: 1 << 23})
 		}
-		profile.Status.Images = append(profile.Status.Images, found)
+		all = append(all, found)
 	}
+	profile.Status.ImageIndex = imageindex.Pack(all)
 	profile.Status.Conditions = []metav1.Condition{{
 		Type: v1alpha1.ConditionCanCheckpoint, Status: metav1.ConditionTrue, Reason: "SelfTest", LastTransitionTime: metav1.Now(),
 	}}
