@@ -101,7 +101,7 @@ func (s *scene) checkOneStartAtMost(from int) {
 		}
 		starts++
 		if starts > 1 || all[i].Step != 1 {
-			s.t.Errorf("step %d came after step %d, want one start from step 1 at most", all[i].Step, all[i-1].Step)
+			s.t.Errorf("%s: step %d came after step %d, want one start from step 1 at most", all[i].Time.Format(time.StampMilli), all[i].Step, all[i-1].Step)
 		}
 	}
 }
