@@ -38,7 +38,7 @@ func TestStray(t *testing.T) {
 		target := s.otherNode(pod)
 		dead := s.killDuringRestore(target)
 		before := s.wait(t.Context(), "main", recorder.Reached(1))
-		pod = s.drain(pod)
+		s.drain(pod)
 		if err := <-dead; err != nil {
 			t.Fatalf("killing the kubelet of %s: %v", target.Name(), err)
 		}
