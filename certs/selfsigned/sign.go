@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"math/big"
 	"time"
 
 	"k8s.io/client-go/util/keyutil"
@@ -18,9 +17,6 @@ import (
 // early is how long before now a certificate is valid: clocks differ.
 const early = time.Hour
 
-// serialBits is the length of serial numbers, see RFC 5280, 4.1.2.2: at most 20 octets, and positive.
-const serialBits = 127
-
 // signed is a serving certificate with its key and the CA that signed it.
 type signed struct {
 	ca, leaf *x509.Certificate
@@ -28,7 +24,7 @@ type signed struct {
 }
 
 // sign makes a CA and a certificate for the host, with keys of P-256: an API server connects anew for every request that comes while others are
-// being answered, and to sign with RSA takes fifty times as long.
+// being answered, and to sign with RSA takes thirty times as long (1.1 ms, 0.03 ms).
 func (p Policy) sign(now time.Time) (*signed, error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -67,11 +63,6 @@ func (p Policy) template(name string, now time.Time) *x509.Certificate {
 }
 
 func issue(template, parent *x509.Certificate, public *ecdsa.PublicKey, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), serialBits))
-	if err != nil {
-		return nil, fmt.Errorf("drawing a serial number: %w", err)
-	}
-	template.SerialNumber = serial.Add(serial, big.NewInt(1))
 	raw, err := x509.CreateCertificate(rand.Reader, template, parent, public, signer)
 	if err != nil {
 		return nil, fmt.Errorf("signing %q: %w", template.Subject.CommonName, err)

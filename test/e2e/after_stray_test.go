@@ -6,32 +6,21 @@ package e2e_test
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/cryopod/cryopod/test/e2e/cluster"
-	"github.com/cryopod/cryopod/test/e2e/object"
 	"github.com/cryopod/cryopod/test/e2e/recorder"
 )
 
 // strayTries is how often the kubelet is killed until it dies at the right moment: most times once is enough.
 const strayTries = 5
 
-// shakenTurn is held by the test that has the nodes of shaken.
-var shakenTurn sync.Mutex
-
 // TestStray kills the kubelet of the target in the middle of a restore, as a run of TestChaos did (seed 1305): containerd then calls the
 // container exited and restores it all the same, and nobody but the agent would ever stop it.
 func TestStray(t *testing.T) {
-	beside(t)
-	shakenTurn.Lock()
-	defer shakenTurn.Unlock()
-	s := newScene(t, "stray", nil, "main")
-	s.nodes = shaken
 	// Enough memory for a restore to take a while.
-	template := s.Template(s.name, s.Stepper(s.name, "main", "-memory=256"))
-	s.create(s.Deployment(s.name, object.ReservedOnly(template, shaken.names...)))
+	s := newShakenScene(t, "stray", "-memory=256")
 	pod := s.settle()
 	for try := range strayTries {
 		killed := s.strays()
