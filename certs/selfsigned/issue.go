@@ -71,23 +71,19 @@ func (p Policy) verify(pair *tls.Certificate, cas []byte, now time.Time) error {
 // Issue makes a new CA and a certificate signed by it, and returns the Secret's new data. CAs of the old data that are still valid
 // stay trusted.
 func (p Policy) Issue(old map[string][]byte, now time.Time) (map[string][]byte, error) {
-	chain, key, err := certutil.GenerateSelfSignedCertKeyWithOptions(certutil.SelfSignedCertKeyOptions{
-		Host: p.Host, MaxAge: p.Lifetime,
-	})
+	made, err := p.sign(now)
 	if err != nil {
 		return nil, fmt.Errorf("making a certificate for %q: %w", p.Host, err)
 	}
-	certificates, err := certutil.ParseCertsPEM(chain)
-	if err != nil {
-		return nil, fmt.Errorf("reading the certificate made for %q: %w", p.Host, err)
-	}
-	trusted := certificates[len(certificates)-1:]
+	trusted := []*x509.Certificate{made.ca}
 	for _, ca := range parseCAs(old[KeyCA]) {
 		if now.Before(ca.NotAfter) && len(trusted) < maxCAs && !slices.ContainsFunc(trusted, ca.Equal) {
 			trusted = append(trusted, ca)
 		}
 	}
-	return map[string][]byte{KeyCA: encode(trusted), KeyCertificate: chain, KeyPrivate: key}, nil
+	return map[string][]byte{
+		KeyCA: encode(trusted), KeyCertificate: encode([]*x509.Certificate{made.leaf, made.ca}), KeyPrivate: made.key,
+	}, nil
 }
 
 func parseCAs(bundle []byte) []*x509.Certificate {

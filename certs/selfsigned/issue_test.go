@@ -3,6 +3,9 @@
 package selfsigned_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
 	"errors"
 	"maps"
 	"testing"
@@ -99,4 +102,28 @@ func countCAs(t *testing.T, data map[string][]byte) int {
 		t.Fatalf("parsing the bundle: %v", err)
 	}
 	return len(cas)
+}
+
+// TestKeysAreQuick looks at what each handshake has to compute.
+func TestKeysAreQuick(t *testing.T) {
+	data, err := policy.Issue(nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, _, err := policy.Load(data, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range pair.Certificate {
+		c, err := x509.ParseCertificate(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key, ok := c.PublicKey.(*ecdsa.PublicKey); !ok || key.Curve != elliptic.P256() {
+			t.Errorf("the key of %q is a %T, want one of P-256", c.Subject.CommonName, c.PublicKey)
+		}
+	}
+	if len(pair.Certificate) != 2 {
+		t.Errorf("%d certificates are served, want the CA's beside its own", len(pair.Certificate))
+	}
 }

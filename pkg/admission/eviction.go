@@ -88,13 +88,12 @@ func (h *Eviction) evicted(ctx context.Context, key client.ObjectKey) (*corev1.P
 	}
 	defer t.give()
 	pod := &corev1.Pod{}
-	if err := h.Cached.Get(ctx, key, pod); err != nil {
-		pod = &corev1.Pod{}
+	if err := h.Cached.Get(ctx, key, &corev1.Pod{}); err != nil {
 		if err := h.Live.Get(ctx, key, pod, anyVersion); err == nil && !inject.Enabled(pod) {
 			return pod, nil
 		}
+		pod = &corev1.Pod{}
 	}
-	pod = &corev1.Pod{}
 	if err := h.Live.Get(ctx, key, pod); err != nil {
 		if apierrors.IsNotFound(err) {
 			return nil, nil

@@ -62,6 +62,7 @@ func (k *Keeper) observeProfile(ctx context.Context, c *Case) error {
 	return nil
 }
 
+// readProfile reads what the agent of a node says, nil when there is nothing.
 func (d Dependencies) readProfile(ctx context.Context, name string) (*v1alpha1.NodeProfile, error) {
 	profile := &v1alpha1.NodeProfile{}
 	err := d.Live.Get(ctx, client.ObjectKey{Name: name}, profile)
@@ -120,6 +121,7 @@ func (k *Keeper) observeNode(ctx context.Context, c *Case) (node *corev1.Node, e
 	return node, ends
 }
 
+// readNode reads a node, nil when it is gone.
 func (d Dependencies) readNode(ctx context.Context, name string) (*corev1.Node, error) {
 	node := &corev1.Node{}
 	err := d.Live.Get(ctx, client.ObjectKey{Name: name}, node)

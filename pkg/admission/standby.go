@@ -116,7 +116,7 @@ func (h *PodCreate) lost(ctx context.Context, pc *v1alpha1.PodCheckpoint) (why s
 	if err != nil {
 		return "", false, err
 	}
-	node, err := h.nodeOf(ctx, pc)
+	node, err := h.readNode(ctx, pc.Spec.NodeName)
 	if err != nil {
 		return "", false, err
 	}
@@ -164,18 +164,6 @@ func (h *PodCreate) sourceOf(ctx context.Context, pc *v1alpha1.PodCheckpoint) (*
 		return nil, nil
 	}
 	return source, nil
-}
-
-func (h *PodCreate) nodeOf(ctx context.Context, pc *v1alpha1.PodCheckpoint) (*corev1.Node, error) {
-	node := &corev1.Node{}
-	err := h.Live.Get(ctx, client.ObjectKey{Name: pc.Spec.NodeName}, node)
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading node %q: %w", pc.Spec.NodeName, err)
-	}
-	return node, nil
 }
 
 // standbyClaimed tells what a claim of a checkpoint without a fence costs.

@@ -7,6 +7,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,12 +23,7 @@ import (
 // TestCrashAfterRestarts kills a restored process after what keeps it from rewinding, the node's agent or containerd, was away or was
 // restarted: it must begin anew all the same. It disturbs whole nodes, hence it has two to itself.
 func TestCrashAfterRestarts(t *testing.T) {
-	beside(t)
-	shakenTurn.Lock()
-	defer shakenTurn.Unlock()
-	s := newScene(t, "restarts", nil, "main")
-	s.nodes = shaken
-	s.create(s.Deployment(s.name, object.ReservedOnly(s.Template(s.name, s.Stepper(s.name, "main")), shaken.names...)))
+	s := newShakenScene(t, "restarts")
 	pod := s.settle()
 	for _, c := range []struct {
 		name string
@@ -48,6 +44,21 @@ func TestCrashAfterRestarts(t *testing.T) {
 		crashStartsCold(s)
 		pod = s.settle()
 	}
+}
+
+// shakenTurn is held by the test that has the nodes of shaken.
+var shakenTurn sync.Mutex
+
+// newShakenScene makes a scene on the nodes of shaken, which no other test has meanwhile, with a Deployment of a stepper of these arguments.
+func newShakenScene(t *testing.T, name string, args ...string) *scene {
+	t.Helper()
+	beside(t)
+	shakenTurn.Lock()
+	t.Cleanup(shakenTurn.Unlock)
+	s := newScene(t, name, nil, "main")
+	s.nodes = shaken
+	s.create(s.Deployment(s.name, object.ReservedOnly(s.Template(s.name, s.Stepper(s.name, "main", args...)), shaken.names...)))
+	return s
 }
 
 // goesOn returns once the pod has done some steps.

@@ -6,39 +6,28 @@ package e2e_test
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/cryopod/cryopod/test/e2e/cluster"
-	"github.com/cryopod/cryopod/test/e2e/object"
 	"github.com/cryopod/cryopod/test/e2e/recorder"
 )
 
 // strayTries is how often the kubelet is killed until it dies at the right moment: most times once is enough.
 const strayTries = 5
 
-// shakenTurn is held by the test that has the nodes of shaken.
-var shakenTurn sync.Mutex
-
 // TestStray kills the kubelet of the target in the middle of a restore, as a run of TestChaos did (seed 1305): containerd then calls the
 // container exited and restores it all the same, and nobody but the agent would ever stop it.
 func TestStray(t *testing.T) {
-	beside(t)
-	shakenTurn.Lock()
-	defer shakenTurn.Unlock()
-	s := newScene(t, "stray", nil, "main")
-	s.nodes = shaken
 	// Enough memory for a restore to take a while.
-	template := s.Template(s.name, s.Stepper(s.name, "main", "-memory=256"))
-	s.create(s.Deployment(s.name, object.ReservedOnly(template, shaken.names...)))
+	s := newShakenScene(t, "stray", "-memory=256")
 	pod := s.settle()
 	for try := range strayTries {
 		killed := s.strays()
 		target := s.otherNode(pod)
 		dead := s.killDuringRestore(target)
 		before := s.wait(t.Context(), "main", recorder.Reached(1))
-		pod = s.drain(pod)
+		s.drain(pod)
 		if err := <-dead; err != nil {
 			t.Fatalf("killing the kubelet of %s: %v", target.Name(), err)
 		}
@@ -101,7 +90,7 @@ func (s *scene) checkOneStartAtMost(from int) {
 		}
 		starts++
 		if starts > 1 || all[i].Step != 1 {
-			s.t.Errorf("step %d came after step %d, want one start from step 1 at most", all[i].Step, all[i-1].Step)
+			s.t.Errorf("%s: step %d came after step %d, want one start from step 1 at most", all[i].Time.Format(time.StampMilli), all[i].Step, all[i-1].Step)
 		}
 	}
 }

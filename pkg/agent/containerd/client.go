@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/containerd/containerd/v2/client"
@@ -28,6 +29,8 @@ const DefaultSocket = "/run/containerd/containerd.sock"
 // called concurrently.
 type Client struct {
 	client *client.Client
+	// stateDir is containerd's state directory, where its shims are found.
+	stateDir string
 	// Runtime and Images are the CRI's services.
 	Runtime runtimeapi.RuntimeServiceClient
 	Images  runtimeapi.ImageServiceClient
@@ -44,7 +47,7 @@ func New(socket string) (*Client, error) {
 		return nil, fmt.Errorf("making a client of containerd at %q: no gRPC connection", socket)
 	}
 	return &Client{
-		client:  c,
+		client: c, stateDir: filepath.Dir(socket),
 		Runtime: runtimeapi.NewRuntimeServiceClient(conn),
 		Images:  runtimeapi.NewImageServiceClient(conn),
 	}, nil

@@ -2,8 +2,15 @@
 
 package containerd
 
+import "context"
+
 // Dumped is dumped.
 var Dumped = dumped
 
 // WithAuthor is withAuthor.
 var WithAuthor = withAuthor
+
+// KillInShim ends a task that only its pod's shim knows.
+func (c *Client) KillInShim(ctx context.Context, sandbox, id string) (bool, error) {
+	return c.killInShim(ctx, sandbox, id)
+}

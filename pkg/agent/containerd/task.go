@@ -67,15 +67,22 @@ func (c *Client) Thaw(ctx context.Context, id string) error {
 	return fmt.Errorf("resuming task %q: %w", id, err)
 }
 
-// KillStray implements rewind.Tasks, as containerd itself does with the task of an ordinary container whose start is given up.
-func (c *Client) KillStray(ctx context.Context, id string) (bool, error) {
+// KillStray implements rewind.Tasks, as containerd itself does with the task of an ordinary container whose start is given up. Depending on when that
+// was, containerd still knows the task, or only the pod's shim does.
+func (c *Client) KillStray(ctx context.Context, sandbox, id string) (bool, error) {
 	record, err := c.client.LoadContainer(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return c.killInShim(ctx, sandbox, id)
+	}
 	if err != nil {
-		return false, ignoreNotFound(fmt.Errorf("reading container %q: %w", id, err))
+		return false, fmt.Errorf("reading container %q: %w", id, err)
 	}
 	stray, err := record.Task(ctx, nil)
+	if errdefs.IsNotFound(err) {
+		return c.killInShim(ctx, sandbox, id)
+	}
 	if err != nil {
-		return false, ignoreNotFound(fmt.Errorf("reading task %q: %w", id, err))
+		return false, fmt.Errorf("reading task %q: %w", id, err)
 	}
 	status, err := stray.Status(ctx)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cryopod/cryopod/pkg/agent/containerd"
 	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/archive"
 )
@@ -101,7 +102,7 @@ func criuSays(stateDir, containerID string) string {
 		return ""
 	}
 	defer func() { _ = dir.Close() }()
-	path := filepath.Join("io.containerd.runtime.v2.task", "k8s.io", filepath.Base(containerID), "criu-dump.log")
+	path := filepath.Join(containerd.Bundle(containerID), "criu-dump.log")
 	// A pipe would keep the reader waiting.
 	f, err := dir.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -51,8 +51,8 @@ type Images interface {
 
 // Tasks are the processes of the containers.
 type Tasks interface {
-	// KillStray ends the processes of a container that is called exited, and forgets them; false when it has none.
-	KillStray(ctx context.Context, id string) (bool, error)
+	// KillStray ends the processes of a container that is called exited, and forgets them; false when it has none. The sandbox is its pod's.
+	KillStray(ctx context.Context, sandbox, id string) (bool, error)
 }
 
 // Rewinder repoints the images of restored containers.
@@ -134,7 +134,7 @@ func (r *Rewinder) Sweep(ctx context.Context) error {
 }
 
 func (r *Rewinder) killStray(ctx context.Context, c *runtimeapi.Container) error {
-	killed, err := r.Tasks.KillStray(ctx, c.GetId())
+	killed, err := r.Tasks.KillStray(ctx, c.GetPodSandboxId(), c.GetId())
 	if err != nil {
 		return fmt.Errorf("ending what runs of container %q, which the runtime calls exited: %w", c.GetId(), err)
 	}

@@ -26,7 +26,7 @@ func (n *node) ListContainers(context.Context, *runtimeapi.ListContainersRequest
 	return n.containers, nil
 }
 
-func (n *node) KillStray(_ context.Context, id string) (bool, error) {
+func (n *node) KillStray(_ context.Context, _, id string) (bool, error) {
 	stray := slices.Contains(n.strays, id)
 	if stray {
 		n.killed = append(n.killed, id)

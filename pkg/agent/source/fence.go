@@ -126,7 +126,10 @@ func (r *Reconciler) settle(ctx context.Context, pc *v1alpha1.PodCheckpoint) (ct
 	if err := r.discard(ctx, leftover{pc: pc, entry: entry}); err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: r.cleanLate(ctx, pc)}, nil
+	if mayComeLate(pc) {
+		return ctrl.Result{RequeueAfter: firstLook}, nil
+	}
+	return ctrl.Result{}, nil
 }
 
 // leftover is what was made of a pod that goes on, or went without it.

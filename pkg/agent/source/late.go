@@ -21,9 +21,14 @@ const (
 	lastLook  = 15 * time.Second
 )
 
+// mayComeLate tells whether an attempt that is over may still leave archives.
+func mayComeLate(pc *v1alpha1.PodCheckpoint) bool {
+	return reached(pc, v1alpha1.PhaseDumping) && !reached(pc, v1alpha1.PhaseReady)
+}
+
 // cleanLate removes archives of an attempt that is over, and returns after how long to look again; 0: never. It costs no call of the API server.
 func (r *Reconciler) cleanLate(ctx context.Context, pc *v1alpha1.PodCheckpoint) (again time.Duration) {
-	if !reached(pc, v1alpha1.PhaseDumping) || reached(pc, v1alpha1.PhaseReady) {
+	if !mayComeLate(pc) {
 		return 0
 	}
 	ended := enteredAt(pc, pc.Status.Phase)

@@ -86,15 +86,15 @@ func toPod(_ context.Context, obj client.Object) []reconcile.Request {
 
 // toPods are the pods with a schedule on the node whose name the object has.
 func (r *Reconciler) toPods(ctx context.Context, node client.Object) []reconcile.Request {
-	var pods corev1.PodList
-	if err := r.Client.List(ctx, &pods, client.MatchingLabels{v1alpha1.LabelEnabled: "true"}); err != nil {
+	pods, err := index.OnNode(ctx, r.Client, node.GetName())
+	if err != nil {
 		log.FromContext(ctx).Error(err, "Looking up the pods of a node failed")
 		return nil
 	}
 	var requests []reconcile.Request
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		if _, wished := wish.Interval(pod); wished && pod.Spec.NodeName == node.GetName() {
+	for i := range pods {
+		pod := &pods[i]
+		if _, wished := wish.Interval(pod); wished {
 			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(pod)})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,7 +42,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	}
 	w := &world{t: t, clock: clocktesting.NewFakePassiveClock(start), events: &eventfake.Recorder{}}
 	w.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.PodCheckpoint{}).
-		WithIndex(&v1alpha1.PodCheckpoint{}, index.CheckpointPodUID, index.ByPodUID).Build()
+		WithIndex(&v1alpha1.PodCheckpoint{}, index.CheckpointPodUID, index.ByPodUID).WithIndex(&corev1.Pod{}, index.NodeName, index.ByNodeName).Build()
 	w.r = &schedule.Reconciler{Client: w.client, Events: w.events, Clock: w.clock}
 	return w
 }
@@ -192,5 +193,21 @@ func TestReconcileRemembersWhatIsDeleted(t *testing.T) {
 	}
 	if n := len(w.events.Lines()); n != 2 {
 		t.Errorf("%d events, want one on the pod and one on its owner", n)
+	}
+}
+
+// TestToPods looks up whom a change of a node concerns: its pods with a schedule, and nobody else's.
+func TestToPods(t *testing.T) {
+	mine := scheduled()
+	elsewhere := scheduled(func(p *corev1.Pod) { p.Name, p.Spec.NodeName = "elsewhere", "another" })
+	without := scheduled(func(p *corev1.Pod) {
+		p.Name = "without"
+		delete(p.Annotations, v1alpha1.AnnotationInterval)
+	})
+	w := newWorld(t, mine, elsewhere, without)
+	got := w.r.ToPods(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: mine.Spec.NodeName}})
+	want := []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(mine)}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 }

@@ -5,7 +5,6 @@ package standby
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,12 +65,12 @@ func (r *Reconciler) ofPod(ctx context.Context, namespace string, pod types.UID)
 
 // onNode are the PodCheckpoints of pods of the node.
 func (r *Reconciler) onNode(ctx context.Context, node client.Object) []reconcile.Request {
-	var list v1alpha1.PodCheckpointList
-	if err := r.Client.List(ctx, &list); err != nil {
+	pcs, err := index.FromNode(ctx, r.Client, node.GetName())
+	if err != nil {
 		log.FromContext(ctx).Error(err, "Looking up the PodCheckpoints of a node failed")
 		return nil
 	}
-	return requests(slices.DeleteFunc(list.Items, func(pc v1alpha1.PodCheckpoint) bool { return pc.Spec.NodeName != node.GetName() }))
+	return requests(pcs)
 }
 
 func requests(pcs []v1alpha1.PodCheckpoint) []reconcile.Request {

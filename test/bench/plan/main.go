@@ -74,6 +74,7 @@ func run(nodes int, seed uint64, steps, timed int, out string) error {
 	return report.Write(out, r)
 }
 
+// play lets the planner and its rivals save the same node.
 func play(r *rand.Rand, steps int) played {
 	n := world.Draw(r)
 	arrival := make([]int, len(n.Pods))

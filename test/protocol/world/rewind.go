@@ -52,7 +52,7 @@ func (i images) ListContainers(context.Context, *runtimeapi.ListContainersReques
 }
 
 // KillStray implements rewind.Tasks. What containerd itself loses is not in this world.
-func (images) KillStray(context.Context, string) (bool, error) { return false, nil }
+func (images) KillStray(context.Context, string, string) (bool, error) { return false, nil }
 
 // Repoint implements rewind.Images.
 func (i images) Repoint(ctx context.Context, name, _ string) (bool, error) {
