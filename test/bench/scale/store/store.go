@@ -82,27 +82,52 @@ func (s *Store) encode(o Object) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// commit writes them in one transaction, by etcd's JSON gateway.
+// commit writes them in one transaction.
 func (s *Store) commit(ctx context.Context, puts []put) error {
-	body, err := json.Marshal(map[string]any{"success": puts})
-	if err != nil {
-		return fmt.Errorf("encoding a transaction: %w", err)
+	_, err := s.call(ctx, "kv/txn", map[string]any{"success": puts})
+	return err
+}
+
+// Remove removes everything below the keys, and has etcd forget what was before.
+func (s *Store) Remove(ctx context.Context, below ...string) error {
+	var answer []byte
+	for _, key := range below {
+		from, end := []byte("/registry/"+key), []byte("/registry/"+key)
+		end[len(end)-1]++
+		var err error
+		if answer, err = s.call(ctx, "kv/deleterange", map[string]any{"key": from, "range_end": end}); err != nil {
+			return err
+		}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.address+"/v3/kv/txn", bytes.NewReader(body))
+	var last struct{ Header struct{ Revision string } }
+	if err := json.Unmarshal(answer, &last); err != nil {
+		return fmt.Errorf("reading etcd's answer %q: %w", answer, err)
+	}
+	_, err := s.call(ctx, "kv/compaction", map[string]any{"revision": last.Header.Revision, "physical": true})
+	return err
+}
+
+// call calls etcd's JSON gateway.
+func (s *Store) call(ctx context.Context, path string, question any) ([]byte, error) {
+	body, err := json.Marshal(question)
 	if err != nil {
-		return fmt.Errorf("writing to etcd: %w", err)
+		return nil, fmt.Errorf("encoding a call of etcd's %q: %w", path, err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.address+"/v3/"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("calling etcd's %q: %w", path, err)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("writing to etcd: %w", err)
+		return nil, fmt.Errorf("calling etcd's %q: %w", path, err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
-		return fmt.Errorf("writing to etcd: %w", err)
+		return nil, fmt.Errorf("calling etcd's %q: %w", path, err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("writing to etcd: %s: %s", response.Status, answer)
+		return nil, fmt.Errorf("calling etcd's %q: %s: %s", path, response.Status, answer)
 	}
-	return nil
+	return answer, nil
 }

@@ -4,7 +4,9 @@
 package world
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,9 +26,10 @@ import (
 )
 
 const (
-	// images is how many images a node has; kinds how many there are in all.
+	// images is how many images a node has.
 	images = 50
-	kinds  = 500
+	// Kinds is how many images there are in all.
+	Kinds = 500
 	// features is how many features a CPU has.
 	features = 110
 	// OptedIn is one of how many pods that is opted in.
@@ -57,9 +60,16 @@ func managed(m *metav1.ObjectMeta, apiVersion string, writers ...string) {
 	}
 }
 
+// Image is the name and tag of the image of that kind, of which each node has some. Kinds repeat after Kinds.
+func Image(kind int) string { return imageName(kind%Kinds) + ":1.0" }
+
+// ImageDigest is its digest.
+func ImageDigest(kind int) string { return digest(kind % Kinds) }
+
 func imageName(kind int) string { return fmt.Sprintf("registry.test/team-%d/app-%d", kind%20, kind) }
 
-func digest(n int) string { return fmt.Sprintf("sha256:%064x", n+1) }
+// digest differs from others' at its beginning too, as real ones do: that is all that a node's index keeps of it.
+func digest(n int) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(strconv.AppendInt(nil, int64(n), 10))) }
 
 // Node is the node of that number, with its lease renewed just now.
 func Node(i int) store.Object {
@@ -90,7 +100,7 @@ func Node(i int) store.Object {
 		})
 	}
 	for k := range images {
-		kind := (i*7 + k*11) % kinds
+		kind := (i*7 + k*11) % Kinds
 		n.Status.Images = append(n.Status.Images, corev1.ContainerImage{
 			Names: []string{imageName(kind) + "@" + digest(kind), imageName(kind) + ":1.0"}, SizeBytes: int64(kind+1) << 20,
 		})
@@ -126,7 +136,7 @@ func Profile(i int) store.Object {
 	}
 	var all []imageindex.Image
 	for k := range images {
-		kind := (i*7 + k*11) % kinds
+		kind := (i*7 + k*11) % Kinds
 		image := imageindex.Image{Digest: digest(kind), Names: []string{imageName(kind) + ":1.0"}}
 		for l := range 6 {
 			image.Layers = append(image.Layers, imageindex.Layer{Digest: digest(1_000_000 + kind*3 + l), Bytes: int64(kind+1) << 18})
@@ -229,7 +239,7 @@ func Pod(i, nodes int) store.Object {
 	}
 	for _, c := range pod.Spec.Containers {
 		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: c.Name, Ready: true, Started: ptr.To(true), Image: c.Image, ImageID: c.Image + "@" + digest(i%kinds),
+			Name: c.Name, Ready: true, Started: ptr.To(true), Image: c.Image, ImageID: c.Image + "@" + digest(i%Kinds),
 			ContainerID: fmt.Sprintf("containerd://%064x", i), State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}},
 		})
 	}
