@@ -69,7 +69,9 @@ func ImageDigest(kind int) string { return digest(kind % Kinds) }
 func imageName(kind int) string { return fmt.Sprintf("registry.test/team-%d/app-%d", kind%20, kind) }
 
 // digest differs from others' at its beginning too, as real ones do: that is all that a node's index keeps of it.
-func digest(n int) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(strconv.AppendInt(nil, int64(n), 10))) }
+func digest(n int) string {
+	return fmt.Sprintf("sha256:%x", sha256.Sum256(strconv.AppendInt(nil, int64(n), 10)))
+}
 
 // Node is the node of that number, with its lease renewed just now.
 func Node(i int) store.Object {
