@@ -4,6 +4,7 @@ package admission
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,18 +28,21 @@ type SchedulerLease struct {
 	live  client.Reader
 	clock clock.PassiveClock
 	key   client.ObjectKey
+	// holder is how the identity of Cryopod's scheduler begins.
+	holder string
 
 	mu    sync.Mutex
 	asked time.Time
 	ready bool
 }
 
-// NewSchedulerLease makes one for the Lease of that name.
-func NewSchedulerLease(live client.Reader, c clock.PassiveClock, key client.ObjectKey) *SchedulerLease {
-	return &SchedulerLease{live: live, clock: c, key: key}
+// NewSchedulerLease makes one for the Lease of that name. Where schedulers without Cryopod's profile stand for the same Lease, holder is how
+// the identities of those with it begin (kube-scheduler's begin with the host's name, which is the pod's); empty is anybody's.
+func NewSchedulerLease(live client.Reader, c clock.PassiveClock, key client.ObjectKey, holder string) *SchedulerLease {
+	return &SchedulerLease{live: live, clock: c, key: key, holder: holder}
 }
 
-// Ready tells whether somebody has held the Lease of late. It is false when the Lease can't be read.
+// Ready tells whether Cryopod's scheduler has held the Lease of late. It is false when the Lease can't be read.
 func (s *SchedulerLease) Ready(ctx context.Context) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,12 +55,13 @@ func (s *SchedulerLease) Ready(ctx context.Context) bool {
 	if client.IgnoreNotFound(err) != nil {
 		logf.FromContext(ctx).Error(err, "Taking the scheduler for absent")
 	}
-	s.asked, s.ready = now, err == nil && leaseHeld(&lease, now)
+	s.asked, s.ready = now, err == nil && leaseHeld(&lease, s.holder, now)
 	return s.ready
 }
 
-func leaseHeld(lease *coordinationv1.Lease, now time.Time) bool {
-	if ptr.Deref(lease.Spec.HolderIdentity, "") == "" || lease.Spec.RenewTime == nil || lease.Spec.LeaseDurationSeconds == nil {
+func leaseHeld(lease *coordinationv1.Lease, by string, now time.Time) bool {
+	holder := ptr.Deref(lease.Spec.HolderIdentity, "")
+	if holder == "" || !strings.HasPrefix(holder, by) || lease.Spec.RenewTime == nil || lease.Spec.LeaseDurationSeconds == nil {
 		return false
 	}
 	duration := time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second

@@ -28,24 +28,32 @@ func lease(age time.Duration, changes ...func(*coordinationv1.Lease)) *coordinat
 	return l
 }
 
+func heldBy(identity string) func(*coordinationv1.Lease) {
+	return func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = ptr.To(identity) }
+}
+
 var leaseKey = client.ObjectKey{Namespace: "ns", Name: "scheduler"}
 
 func TestSchedulerLease(t *testing.T) {
 	tests := map[string]struct {
-		lease *coordinationv1.Lease
-		want  bool
+		lease  *coordinationv1.Lease
+		holder string
+		want   bool
 	}{
 		"held":               {lease: lease(time.Second), want: true},
 		"leader is changing": {lease: lease(29 * time.Second), want: true},
 		"left":               {lease: lease(30 * time.Second)},
-		"given back":         {lease: lease(time.Second, func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = ptr.To("") })},
+		"given back":         {lease: lease(time.Second, heldBy(""))},
 		"never held":         {lease: lease(time.Second, func(l *coordinationv1.Lease) { l.Spec = coordinationv1.LeaseSpec{} })},
 		"none":               {lease: lease(time.Second, func(l *coordinationv1.Lease) { l.Name = "another" })},
+		"held by ours":       {lease: lease(time.Second, heldBy("cryopod-scheduler-5d8_1")), holder: "cryopod-scheduler-", want: true},
+		"held by another":    {lease: lease(time.Second, heldBy("control-plane_1")), holder: "cryopod-scheduler-"},
+		"given back by ours": {lease: lease(time.Second, heldBy("")), holder: "cryopod-scheduler-"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tc.lease)
-			s := admission.NewSchedulerLease(w.deps.Live, clocktesting.NewFakePassiveClock(now), leaseKey)
+			s := admission.NewSchedulerLease(w.deps.Live, clocktesting.NewFakePassiveClock(now), leaseKey, tc.holder)
 			if got := s.Ready(t.Context()); got != tc.want {
 				t.Errorf("Ready = %t, want %t", got, tc.want)
 			}
@@ -56,7 +64,7 @@ func TestSchedulerLease(t *testing.T) {
 func TestSchedulerLeaseIsRemembered(t *testing.T) {
 	w := newWorld(t, lease(0))
 	c := clocktesting.NewFakePassiveClock(now)
-	s := admission.NewSchedulerLease(w.deps.Live, c, leaseKey)
+	s := admission.NewSchedulerLease(w.deps.Live, c, leaseKey, "")
 	for i, step := range []struct {
 		at    time.Duration
 		calls int

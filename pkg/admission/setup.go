@@ -51,7 +51,7 @@ func SetupWithManager(ctx context.Context, mgr manager.Manager, o Options) error
 	}
 	if o.SchedulerReady == nil {
 		key := client.ObjectKey{Namespace: schedulerNamespace, Name: schedulerLease}
-		o.SchedulerReady = NewSchedulerLease(mgr.GetAPIReader(), clock.RealClock{}, key).Ready
+		o.SchedulerReady = NewSchedulerLease(mgr.GetAPIReader(), clock.RealClock{}, key, "").Ready
 	}
 	d := Dependencies{
 		Live: mgr.GetAPIReader(), Cached: mgr.GetClient(), Writer: mgr.GetClient(),

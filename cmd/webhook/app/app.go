@@ -110,8 +110,7 @@ func newManager(ctx context.Context, config *rest.Config, o Options, drain *drai
 		return nil, err
 	}
 	o.Admission.Taints, o.Checkpoint.Taints = o.taints(), o.taints()
-	lease := client.ObjectKey{Namespace: o.Namespace, Name: o.SchedulerLease}
-	o.Admission.SchedulerReady = admission.NewSchedulerLease(mgr.GetClient(), clock.RealClock{}, lease).Ready
+	o.Admission.SchedulerReady = admission.NewSchedulerLease(mgr.GetClient(), clock.RealClock{}, o.schedulerLease(), o.SchedulerHolder).Ready
 	o.Checkpoint.SchedulerReady = o.Admission.SchedulerReady
 	if err := addAdmission(ctx, mgr, o); err != nil {
 		return nil, err

@@ -49,9 +49,9 @@ func newScheme() (*runtime.Scheme, error) {
 // about retention, what tells that nodes end or can't save pods, and three objects by name. The rest is read from the API server when it is
 // needed; reading it from the cache by mistake is an error.
 func cacheOptions(o Options) cache.Options {
-	named := func(name string) cache.ByObject {
+	named := func(key client.ObjectKey) cache.ByObject {
 		return cache.ByObject{
-			Namespaces: map[string]cache.Config{o.Namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", name)}},
+			Namespaces: map[string]cache.Config{key.Namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", key.Name)}},
 		}
 	}
 	options := cache.Options{
@@ -62,8 +62,8 @@ func cacheOptions(o Options) cache.Options {
 			&corev1.Node{}:          {Transform: stripNode},
 			&v1alpha1.NodeProfile{}: {Transform: stripProfile},
 			&corev1.Pod{}:           {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelEnabled: "true"}), Transform: stripPod},
-			&corev1.Secret{}:        named(o.CertSecret),
-			&coordinationv1.Lease{}: named(o.SchedulerLease),
+			&corev1.Secret{}:        named(client.ObjectKey{Namespace: o.Namespace, Name: o.CertSecret}),
+			&coordinationv1.Lease{}: named(o.schedulerLease()),
 			&admissionregistrationv1.MutatingWebhookConfiguration{}: {
 				Field: fields.OneTermEqualSelector("metadata.name", o.Configuration),
 			},

@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/checkpoint"
@@ -64,8 +66,9 @@ type Options struct {
 	// CertLifetime is how long a certificate is valid, for CertRotate.
 	CertLifetime time.Duration
 
-	// SchedulerLease is the Lease of Cryopod's scheduler.
-	SchedulerLease string
+	// SchedulerLease is the Lease of Cryopod's scheduler: a name in Namespace, or NAMESPACE/NAME. SchedulerHolder is how the identities of
+	// those that hold it and are Cryopod's scheduler begin; empty is all.
+	SchedulerLease, SchedulerHolder string
 	// Taints are those that announce a node's end; OnCordon is whether a cordon does, too.
 	Taints   termination.List
 	OnCordon bool
@@ -126,7 +129,9 @@ func (o *Options) addServing(flags *pflag.FlagSet, namespace string) {
 
 func (o *Options) addBehaviour(flags *pflag.FlagSet) {
 	flags.StringVar(&o.SchedulerLease, "scheduler-lease", "cryopod-scheduler",
-		"Lease of Cryopod's scheduler: pods are sent to it only while somebody renews that")
+		"Lease of Cryopod's scheduler, NAME or NAMESPACE/NAME: pods are sent to it only while somebody renews that")
+	flags.StringVar(&o.SchedulerHolder, "scheduler-holder", "",
+		"how the Lease's holder has to begin to be Cryopod's scheduler, where others stand for the same Lease")
 	flags.DurationVar(&o.Admission.Hold, "hold", admission.DefaultHold,
 		"how long one eviction or deletion is held while the pod is saved, before it is answered with 429; at most "+maxHold.String())
 	flags.DurationVar(&o.Admission.PreemptionHold, "preemption-hold", admission.DefaultPreemptionHold,
@@ -149,6 +154,14 @@ func (o *Options) addBehaviour(flags *pflag.FlagSet) {
 		"respond to EvictionRequests (KEP-4563, alpha); the API server has to serve lifecycle.k8s.io/v1alpha1, with its feature gate EvictionRequestAPI")
 	o.addTermination(flags)
 	addRetention(flags, &o.Checkpoint.Retention)
+}
+
+// schedulerLease is the key of SchedulerLease.
+func (o *Options) schedulerLease() client.ObjectKey {
+	if namespace, name, ok := strings.Cut(o.SchedulerLease, "/"); ok {
+		return client.ObjectKey{Namespace: namespace, Name: name}
+	}
+	return client.ObjectKey{Namespace: o.Namespace, Name: o.SchedulerLease}
 }
 
 type flagValue struct{ flag, value string }
@@ -174,6 +187,9 @@ func (o *Options) Validate() error {
 	}
 	if d := o.ShutdownDelay; d < 0 || d > maxShutdownDelay {
 		wrong("shutdown-delay", "%s is not between 0 and %s; after 60s the kubelet kills", d, maxShutdownDelay)
+	}
+	if namespace, lease, ok := strings.Cut(o.SchedulerLease, "/"); ok && (namespace == "" || lease == "" || strings.Contains(lease, "/")) {
+		wrong("scheduler-lease", "%q is neither NAME nor NAMESPACE/NAME", o.SchedulerLease)
 	}
 	o.validateCertificate(wrong)
 	o.validateBehaviour(wrong)

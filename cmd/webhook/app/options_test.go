@@ -60,6 +60,12 @@ func TestParse(t *testing.T) {
 			args: "--namespace=here", env: map[string]string{"POD_NAMESPACE": "elsewhere"},
 			want: defaults(func(o *app.Options) { o.Namespace = "here" }),
 		},
+		"the cluster's own scheduler": {
+			args: "--scheduler-lease=kube-system/kube-scheduler --scheduler-holder=cryopod-scheduler-",
+			want: defaults(func(o *app.Options) {
+				o.SchedulerLease, o.SchedulerHolder = "kube-system/kube-scheduler", "cryopod-scheduler-"
+			}),
+		},
 		"files": {
 			args: "--cert-mode=files --cert-dir=/tls --cert-secret= --webhook-configuration=",
 			want: defaults(func(o *app.Options) {
@@ -128,6 +134,9 @@ func TestParseRefuses(t *testing.T) {
 		"--namespace=":                       {"--namespace: must not be empty"},
 		"--service=":                         {"--service: must not be empty"},
 		"--scheduler-lease=":                 {"--scheduler-lease: must not be empty"},
+		"--scheduler-lease=kube-system/":     {`--scheduler-lease: "kube-system/" is neither NAME nor NAMESPACE/NAME`},
+		"--scheduler-lease=/kube-scheduler":  {`--scheduler-lease: "/kube-scheduler" is neither`},
+		"--scheduler-lease=a/b/c":            {`--scheduler-lease: "a/b/c" is neither`},
 		"--termination-taints=x":             {"--termination-taints", `reading "x": want KEY=NOTICE`},
 		"--log-level=loud":                   {`--log-level: "loud" is none of`},
 		"--log-format=xml":                   {`--log-format: "xml" is none of`},
