@@ -51,6 +51,7 @@ type agent struct {
 	publisher *profile.Publisher
 	bandwidth *export.Bandwidth
 	dumpRate  *export.Bandwidth
+	pullRate  *export.Bandwidth
 	clock     clock.RealClock
 }
 
@@ -88,6 +89,9 @@ func newAgent(o Options) (*agent, error) {
 	}}
 	a.dumpRate = &export.Bandwidth{Changed: func() {
 		a.profile.Update(func(f *profile.Facts) { f.DumpBytesPerSecond = a.dumpRate.BytesPerSecond() })
+	}}
+	a.pullRate = &export.Bandwidth{Changed: func() {
+		a.profile.Update(func(f *profile.Facts) { f.PullBytesPerSecond = a.pullRate.BytesPerSecond() })
 	}}
 	node, err := profile.ReadNode()
 	if err != nil {

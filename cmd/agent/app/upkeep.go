@@ -22,7 +22,8 @@ const (
 	whenRight = 10 * time.Minute
 )
 
-// addUpkeep adds what looks after the node: CRIU's options, whether the kubelet would do what it is asked, the list of images.
+// addUpkeep adds what looks after the node: CRIU's options, whether the kubelet would do what it is asked, the list of images,
+// how fast they are pulled.
 func (a *agent) addUpkeep() error {
 	images := &profile.ImageWatcher{
 		Watch: func(ctx context.Context, changed func()) error {
@@ -34,7 +35,15 @@ func (a *agent) addUpkeep() error {
 		},
 		Clock: a.clock,
 	}
-	return errors.Join(a.mgr.Add(a.repeat(a.ensureCRIUConfig)), a.mgr.Add(a.repeat(a.probeKubelet)), a.mgr.Add(images))
+	pulls := &profile.PullWatcher{
+		Puller: a.runtime,
+		Watch: func(ctx context.Context, starts func()) error {
+			return a.runtime.Watch(ctx, starts, containerd.ContainerTopics)
+		},
+		Measured: a.pullRate.Measured,
+		Clock:    a.clock,
+	}
+	return errors.Join(a.mgr.Add(a.repeat(a.ensureCRIUConfig)), a.mgr.Add(a.repeat(a.probeKubelet)), a.mgr.Add(images), a.mgr.Add(pulls))
 }
 
 // repeat calls look at once and again, sooner while it finds something wrong.

@@ -41,7 +41,7 @@ func (c *Client) ImageConfig(ctx context.Context, containerID string) ([]byte, e
 	return raw, nil
 }
 
-// ListImages returns the images on the node, checkpoint images aside. One whose content is not whole on the node is left out.
+// ListImages returns the images on the node. One whose content is not whole on the node is left out.
 func (c *Client) ListImages(ctx context.Context) ([]imageindex.Image, error) {
 	all, err := c.client.ImageService().List(ctx)
 	if err != nil {
@@ -68,11 +68,8 @@ func (c *Client) ListImages(ctx context.Context) ([]imageindex.Image, error) {
 	return found, nil
 }
 
-// layers are those of an image; false for a checkpoint, and for an image that can't be read.
+// layers are those of an image; false for one that can't be read.
 func (c *Client) layers(ctx context.Context, i images.Image) ([]imageindex.Layer, bool) {
-	if c.isCheckpoint(ctx, i.Target) {
-		return nil, false
-	}
 	manifest, err := images.Manifest(ctx, c.client.ContentStore(), i.Target, platforms.Default())
 	if err != nil {
 		return nil, false

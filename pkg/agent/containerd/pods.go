@@ -13,6 +13,9 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
+// ContainerTopics selects the events of containers that are made, pods' sandboxes among them.
+const ContainerTopics = `topic=="/containers/create"`
+
 // The labels that the kubelet gives to sandboxes and containers (k8s.io/cri-client/pkg/types).
 const (
 	labelPodName      = "io.kubernetes.pod.name"

@@ -5,6 +5,7 @@ package export
 import (
 	"math"
 	"sync"
+	"time"
 
 	"k8s.io/utils/clock"
 
@@ -15,10 +16,10 @@ const (
 	// tooSmall says more about latency than about bandwidth, in bytes.
 	tooSmall = 1 << 20
 	// step is how much the average must change before it is published anew.
-	step = 0.25
+	step = 0.2
 )
 
-// Bandwidth is the moving average of how many bytes a second all pushes, or all dumps, of the node have together. Its methods may be
+// Bandwidth is the moving average of how many bytes a second all pushes, dumps or pulls of the node have together. Its methods may be
 // called concurrently.
 type Bandwidth struct {
 	// Changed is called after the published value changed; nil means nobody is told.
@@ -29,6 +30,8 @@ type Bandwidth struct {
 	mu        sync.Mutex
 	meter     plan.Meter
 	published float64
+	// elsewhere is the time that all that was measured elsewhere took, as a moment.
+	elsewhere time.Time
 }
 
 // Enter counts a push that begins. leave has to be called at its end, with what it pushed, or 0 when it failed.
@@ -46,16 +49,35 @@ func (b *Bandwidth) Enter() (leave func(bytes int64)) {
 		}
 		b.mu.Lock()
 		b.meter.Leave(lap, now.Now(), bytes)
-		average := b.meter.Rate()
-		changed := math.Abs(average-b.published) > step*b.published
-		if changed {
-			b.published = average
-		}
+		changed := b.publish()
 		b.mu.Unlock()
 		if changed && b.Changed != nil {
 			b.Changed()
 		}
 	}
+}
+
+// Measured counts what was measured elsewhere: so many bytes of all jobs together in that time. A Bandwidth that is told so is not to be entered.
+func (b *Bandwidth) Measured(bytes int64, took time.Duration) {
+	b.mu.Lock()
+	lap := b.meter.Enter(b.elsewhere)
+	b.elsewhere = b.elsewhere.Add(took)
+	b.meter.Leave(lap, b.elsewhere, bytes)
+	changed := b.publish()
+	b.mu.Unlock()
+	if changed && b.Changed != nil {
+		b.Changed()
+	}
+}
+
+// publish takes the average over when it has changed by a step.
+func (b *Bandwidth) publish() bool {
+	average := b.meter.Rate()
+	changed := math.Abs(average-b.published) > step*b.published
+	if changed {
+		b.published = average
+	}
+	return changed
 }
 
 // BytesPerSecond is the average as last published: it follows the measurements in steps, so that not every push changes it. 0

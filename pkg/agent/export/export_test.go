@@ -274,3 +274,25 @@ func TestBandwidthTogether(t *testing.T) {
 		t.Errorf("%d bytes a second, want %d", got, 100<<20)
 	}
 }
+
+// TestBandwidthMeasuredElsewhere follows what it is told in steps, and weighs it by its size.
+func TestBandwidthMeasuredElsewhere(t *testing.T) {
+	changes := 0
+	b := &export.Bandwidth{Changed: func() { changes++ }}
+	for _, s := range []struct {
+		bytes       int64
+		took        time.Duration
+		want        int64
+		wantChanges int
+	}{
+		{100 << 20, time.Second, 100 << 20, 1},
+		{100 << 20, time.Second, 100 << 20, 1},
+		{8 << 20, 4 * time.Second, 35144810, 2},
+		{4 << 30, 100 * time.Second, 42858707, 3},
+	} {
+		b.Measured(s.bytes, s.took)
+		if got := b.BytesPerSecond(); got != s.want || changes != s.wantChanges {
+			t.Errorf("%d bytes in %v: %d after %d changes, want %d after %d", s.bytes, s.took, got, changes, s.want, s.wantChanges)
+		}
+	}
+}

@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// quiet is how long the image store must be left alone before it is read: a pull makes several events.
+	// quiet is how long after a change the image store is read: a pull makes several.
 	quiet = 2 * time.Second
+	// spacing is the pause between two lists at least: many pulls in a row become few writes.
+	spacing = 15 * time.Second
 	// rewatch is the pause before a broken stream of events is opened again.
 	rewatch = 2 * time.Second
 )
@@ -31,7 +33,7 @@ type ImageWatcher struct {
 	Clock clock.Clock
 }
 
-// Start watches until ctx ends.
+// Start watches until ctx ends. The first change after a while is listed soon, further ones together.
 func (w *ImageWatcher) Start(ctx context.Context) error {
 	logger := log.FromContext(ctx).WithName("images")
 	changed := make(chan struct{}, 1)
@@ -59,13 +61,14 @@ func (w *ImageWatcher) Start(ctx context.Context) error {
 func (w *ImageWatcher) read(ctx context.Context, changed <-chan struct{}) {
 	logger := log.FromContext(ctx).WithName("images")
 	var calm <-chan time.Time
+	var listed time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
 			if calm == nil {
-				calm = w.Clock.After(quiet)
+				calm = w.Clock.After(max(quiet, spacing-w.Clock.Since(listed)))
 			}
 			continue
 		case <-calm:
@@ -77,6 +80,7 @@ func (w *ImageWatcher) read(ctx context.Context, changed <-chan struct{}) {
 			calm = w.Clock.After(rewatch)
 			continue
 		}
+		listed = w.Clock.Now()
 		w.Found(images)
 	}
 }

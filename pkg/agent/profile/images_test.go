@@ -5,13 +5,25 @@ package profile_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/cryopod/cryopod/pkg/agent/profile"
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
@@ -66,4 +78,63 @@ func TestImageWatcher(t *testing.T) {
 	if streams.Load() != 2 || lists.Load() != 2 {
 		t.Errorf("%d streams and %d lists, want 2 of each", streams.Load(), lists.Load())
 	}
+}
+
+// TestBurst has 50 images pulled within 10 s, as on a new node: the profile is written twice.
+func TestBurst(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var writes []int
+		api := interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme).WithObjects(&v1alpha1.NodeProfile{
+			ObjectMeta: metav1.ObjectMeta{Name: "node-1"},
+		}).Build(), interceptor.Funcs{Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
+			index, err := imageindex.Unpack(o.(*v1alpha1.NodeProfile).Status.ImageIndex)
+			if err != nil {
+				t.Error(err)
+				return err
+			}
+			writes = append(writes, len(index.Images))
+			return c.Update(ctx, o, opts...)
+		}})
+		facts := &profile.Profile{}
+		p := profile.NewPublisher("node-1", api, facts.Facts, clock.RealClock{})
+		facts.Changed = p.Changed
+		var mu sync.Mutex
+		var images []imageindex.Image
+		w := &profile.ImageWatcher{
+			Watch: func(ctx context.Context, changed func()) error {
+				for i := range 50 {
+					mu.Lock()
+					images = append(images, imageindex.Image{Digest: fmt.Sprintf("sha256:%010x%054x", i, 0)})
+					mu.Unlock()
+					for range 3 {
+						changed()
+					}
+					time.Sleep(200 * time.Millisecond)
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			},
+			List: func(context.Context) ([]imageindex.Image, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return slices.Clone(images), nil
+			},
+			Found: func(found []imageindex.Image) { facts.Update(func(f *profile.Facts) { f.Images = found }) },
+			Clock: clock.RealClock{},
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		go func() { _ = p.Start(ctx) }()
+		if err := w.Start(ctx); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if len(writes) != 2 || writes[0] == 0 || writes[1] != 50 {
+			t.Errorf("profiles with %v images were written, want two, the first one soon, the last one with 50", writes)
+		}
+	})
 }

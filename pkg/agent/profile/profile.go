@@ -55,6 +55,8 @@ type Facts struct {
 	PushBytesPerSecond int64
 	// DumpBytesPerSecond is the measured rate of dumps; 0 when none was measured.
 	DumpBytesPerSecond int64
+	// PullBytesPerSecond is the measured bandwidth of pulls; 0 when none was measured.
+	PullBytesPerSecond int64
 	// Notices are what the agent sees coming, at most one of each cause.
 	Notices map[v1alpha1.NoticeCause]v1alpha1.NodeNotice
 }
@@ -117,7 +119,7 @@ func StatusOf(f Facts, before v1alpha1.NodeProfileStatus, now time.Time) v1alpha
 	s := v1alpha1.NodeProfileStatus{
 		Arch: f.Node.Arch, CPUFeatures: slices.Clone(f.Node.CPUFeatures), Kernel: f.Node.Kernel, CgroupVersion: f.Node.CgroupVersion,
 		Runtime: f.Runtime, CRIUVersion: f.CRIUVersion, CRIUConfig: f.CRIUConfig,
-		ImageIndex: imageindex.Pack(pick(f.Images)), PushBytesPerSecond: f.PushBytesPerSecond, PullBytesPerSecond: before.PullBytesPerSecond,
+		ImageIndex: imageindex.Pack(pick(f.Images)), PushBytesPerSecond: f.PushBytesPerSecond, PullBytesPerSecond: f.PullBytesPerSecond,
 		Notice: noticeOf(f),
 	}
 	if f.Images == nil {
@@ -128,6 +130,9 @@ func StatusOf(f Facts, before v1alpha1.NodeProfileStatus, now time.Time) v1alpha
 	}
 	if s.DumpBytesPerSecond = f.DumpBytesPerSecond; s.DumpBytesPerSecond == 0 {
 		s.DumpBytesPerSecond = before.DumpBytesPerSecond
+	}
+	if f.PullBytesPerSecond == 0 {
+		s.PullBytesPerSecond = before.PullBytesPerSecond
 	}
 	if f.Test.Done {
 		method := f.Test.Method
@@ -204,7 +209,9 @@ func pick(images []imageindex.Image) []imageindex.Image {
 		return images
 	}
 	images = slices.Clone(images)
-	slices.SortFunc(images, func(a, b imageindex.Image) int { return cmp.Or(cmp.Compare(size(b), size(a)), cmp.Compare(a.Digest, b.Digest)) })
+	slices.SortFunc(images, func(a, b imageindex.Image) int {
+		return cmp.Or(cmp.Compare(size(b), size(a)), cmp.Compare(a.Digest, b.Digest))
+	})
 	return images[:maxImages]
 }
 

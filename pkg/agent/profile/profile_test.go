@@ -167,11 +167,18 @@ func TestPublish(t *testing.T) {
 
 // TestRatesAreKept leaves what a former life of the agent measured until there is a measurement.
 func TestRatesAreKept(t *testing.T) {
-	before := v1alpha1.NodeProfileStatus{PushBytesPerSecond: 10, DumpBytesPerSecond: 20}
-	for _, tc := range []struct{ push, dump, wantPush, wantDump int64 }{{0, 0, 10, 20}, {3, 4, 3, 4}} {
-		got := profile.StatusOf(profile.Facts{PushBytesPerSecond: tc.push, DumpBytesPerSecond: tc.dump}, before, time.Unix(0, 0))
-		if got.PushBytesPerSecond != tc.wantPush || got.DumpBytesPerSecond != tc.wantDump {
-			t.Errorf("push %d, dump %d; want %d, %d", got.PushBytesPerSecond, got.DumpBytesPerSecond, tc.wantPush, tc.wantDump)
+	before := v1alpha1.NodeProfileStatus{PushBytesPerSecond: 10, DumpBytesPerSecond: 20, PullBytesPerSecond: 30}
+	rates := func(s v1alpha1.NodeProfileStatus) []int64 {
+		return []int64{s.PushBytesPerSecond, s.DumpBytesPerSecond, s.PullBytesPerSecond}
+	}
+	for _, tc := range []struct{ push, dump, pull int64 }{{0, 0, 0}, {3, 4, 5}} {
+		want := rates(before)
+		if tc.push > 0 {
+			want = []int64{tc.push, tc.dump, tc.pull}
+		}
+		facts := profile.Facts{PushBytesPerSecond: tc.push, DumpBytesPerSecond: tc.dump, PullBytesPerSecond: tc.pull}
+		if diff := cmp.Diff(want, rates(profile.StatusOf(facts, before, time.Unix(0, 0)))); diff != "" {
+			t.Errorf("push, dump, pull (-want +got):\n%s", diff)
 		}
 	}
 }

@@ -85,8 +85,8 @@ type NodeProfileStatus struct {
 	// +listMapKey=name
 	// +optional
 	RestoreMethods []RestoreMethod `json:"restoreMethods,omitempty"`
-	// ImageIndex are the images on the node with their names, layers and the layers' sizes, as package imageindex packs them. Checkpoint images
-	// are not among them.
+	// ImageIndex are the images on the node with their names, layers and the layers' sizes, as package imageindex packs them: checkpoint images
+	// as well, from their pull until their containers run.
 	// +kubebuilder:validation:MaxLength=131072
 	// +optional
 	ImageIndex []byte `json:"imageIndex,omitempty"`
