@@ -197,9 +197,7 @@ func (p *place) set(ctx context.Context, node, value string) {
 func plain(s *scene) corev1.PodTemplateSpec { return s.Template(s.name, s.Stepper(s.name, "main")) }
 
 // onHost is how the host reaches an image of the cluster's registry.
-func onHost(ref string) string {
-	return testbed.Cluster.RegistryHostAddress() + strings.TrimPrefix(ref, testbed.Cluster.RegistryName())
-}
+func onHost(ref string) string { return testbed.OnHost(ref) }
 
 // baseOf is the scene's own base image.
 func baseOf(s *scene) string {

@@ -26,6 +26,9 @@ func (n *Node) PodCIDR() string { return podCIDR(n.index) }
 // IP is the node's address in the cluster's network.
 func (n *Node) IP() string { return nodeIP(n.index) }
 
+// Port is the network card of the control plane's machine through which all comes that is sent to the node.
+func (n *Node) Port() string { return portName(n.index) }
+
 func (n *Node) machine() (*machine.Machine, error) {
 	return machine.Open(n.cluster.layout.machine(n.Name()))
 }
