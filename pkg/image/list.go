@@ -165,32 +165,13 @@ func below(all []string, path string) []string {
 
 // Inspect reads the manifest of an image, by tag or by digest. One that is not there is nil; one that is no manifest is ErrUnreadable.
 func (p *Pusher) Inspect(ctx context.Context, ref string) (*Stored, error) {
-	r, err := name.ParseReference(ref, append(p.nameOptions(ref), name.StrictValidation)...)
-	if err != nil {
-		return nil, fmt.Errorf("parsing image reference %q: %w", ref, err)
-	}
-	limits := p.Lists.orDefault()
-	ctx, cancel := context.WithTimeout(ctx, limits.Timeout)
-	defer cancel()
-	got, err := remote.Get(r, p.boundedOptions(ctx, limits)...)
-	if isStatus(err, http.StatusNotFound) {
-		return nil, nil
-	}
-	if errors.Is(err, errAnswerTooLarge) {
-		err = fmt.Errorf("%w: %w", ErrUnreadable, explain(err))
-	} else {
-		err = explain(err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the manifest of %q: %w", ref, err)
+	got, manifest, err := p.manifest(ctx, ref)
+	if got == nil || err != nil {
+		return nil, err
 	}
 	stored := &Stored{Digest: got.Digest.String(), Bytes: int64(len(got.Manifest))}
-	if !got.MediaType.IsImage() {
+	if manifest == nil {
 		return stored, nil
-	}
-	manifest, err := v1.ParseManifest(bytes.NewReader(got.Manifest))
-	if err != nil {
-		return nil, fmt.Errorf("reading the manifest of %q: %w: no JSON of a manifest", ref, ErrUnreadable)
 	}
 	stored.Bytes += max(manifest.Config.Size, 0)
 	for i := range manifest.Layers {
@@ -203,6 +184,37 @@ func (p *Pusher) Inspect(ctx context.Context, ref string) (*Stored, error) {
 		stored.Created = created
 	}
 	return stored, nil
+}
+
+// manifest reads the manifest of an image. There is no descriptor when the image is not there, and no manifest when it is none of one image.
+func (p *Pusher) manifest(ctx context.Context, ref string) (*remote.Descriptor, *v1.Manifest, error) {
+	r, err := name.ParseReference(ref, append(p.nameOptions(ref), name.StrictValidation)...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("parsing image reference %q: %w", ref, err)
+	}
+	limits := p.Lists.orDefault()
+	ctx, cancel := context.WithTimeout(ctx, limits.Timeout)
+	defer cancel()
+	got, err := remote.Get(r, p.boundedOptions(ctx, limits)...)
+	if isStatus(err, http.StatusNotFound) {
+		return nil, nil, nil
+	}
+	if errors.Is(err, errAnswerTooLarge) {
+		err = fmt.Errorf("%w: %w", ErrUnreadable, explain(err))
+	} else {
+		err = explain(err)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the manifest of %q: %w", ref, err)
+	}
+	if !got.MediaType.IsImage() {
+		return got, nil, nil
+	}
+	manifest, err := v1.ParseManifest(bytes.NewReader(got.Manifest))
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the manifest of %q: %w: no JSON of a manifest", ref, ErrUnreadable)
+	}
+	return got, manifest, nil
 }
 
 // collect reads pages until there are no more or they are too many.
