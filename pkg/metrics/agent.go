@@ -23,13 +23,17 @@ var (
 		"Containers that the runtime restored after their start had been given up, and that were killed on this node.")
 	notices = counter(SubsystemAgent, "notices_total",
 		"Ends of pods that the agent saw coming on its node, by the cause.", "cause")
+	prefetches = counter(SubsystemAgent, "prefetches_total",
+		"Pods that are restored on this node, by what came of fetching their checkpoints ahead of the kubelet.", "result")
+	prefetchedBytes = counter(SubsystemAgent, "prefetched_bytes_total",
+		"Bytes of checkpoints that were fetched ahead of the kubelet.")
 	agentErrors = counter(SubsystemAgent, "errors_total",
 		"Failed steps of the agent, by the step.", "step")
 )
 
 // ShowAgent has what an agent counts without labels be there from its start, as 0: what alerts on an increase needs the sample before it.
 func ShowAgent() {
-	for _, c := range []*prometheus.CounterVec{halts, strays} {
+	for _, c := range []*prometheus.CounterVec{halts, strays, prefetchedBytes} {
 		c.WithLabelValues()
 	}
 }
@@ -78,6 +82,27 @@ func CountStray() {
 // CountNotice counts that the agent announced an end of pods.
 func CountNotice(cause v1alpha1.NoticeCause) {
 	notices.WithLabelValues(string(cause)).Inc()
+}
+
+// PrefetchResult says what came of fetching a pod's checkpoints ahead of the kubelet.
+type PrefetchResult string
+
+// The results of prefetches.
+const (
+	// PrefetchWhole: all of the checkpoints was on the node before the kubelet came to them.
+	PrefetchWhole PrefetchResult = "whole"
+	// PrefetchHandedOver: a part was, and the kubelet's pull went on from there.
+	PrefetchHandedOver PrefetchResult = "handed_over"
+	// PrefetchNeedless: the base images were there, so that the kubelet came to the checkpoints at once.
+	PrefetchNeedless PrefetchResult = "needless"
+	// PrefetchFailed: the registry or the runtime did not answer as it should; the kubelet pulls what is missing.
+	PrefetchFailed PrefetchResult = "failed"
+)
+
+// CountPrefetch counts a pod that was fetched for, and the bytes that came.
+func CountPrefetch(result PrefetchResult, bytes int64) {
+	prefetches.WithLabelValues(string(result)).Inc()
+	prefetchedBytes.WithLabelValues().Add(float64(bytes))
 }
 
 // AgentStep is a step of the agent that can fail.

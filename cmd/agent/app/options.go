@@ -50,6 +50,8 @@ type Options struct {
 	StateDir         string
 	CRIUConfig       string
 
+	Prefetch bool
+
 	SystemBus      string
 	PressureMemory resource.QuantityValue
 
@@ -82,6 +84,7 @@ func DefaultOptions() Options {
 		CheckpointDir:    export.DefaultDir,
 		StateDir:         "/var/lib/cryopod",
 		CRIUConfig:       criuconf.DefaultPath,
+		Prefetch:         true,
 		SystemBus:        shutdown.DefaultSocket,
 		PressureMemory:   resource.QuantityValue{Quantity: *resource.NewQuantity(pressure.DefaultThreshold, resource.BinarySI)},
 		SelfTest:         true,
@@ -127,6 +130,9 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 		"where the agent remembers what it froze; it must have the same path on the node, and outlive the agent")
 	f.StringVar(&o.CRIUConfig, "criu-config", o.CRIUConfig,
 		"CRIU's options as runc reads them; written by the agent unless an administrator's file is there. Empty: left alone")
+
+	f.BoolVar(&o.Prefetch, "prefetch", o.Prefetch,
+		"fetch the checkpoints of pods that are restored on this node while the kubelet still pulls their base images, with the credentials of --registry-config")
 
 	f.StringVar(&o.SystemBus, "system-bus", o.SystemBus,
 		"socket of the node's D-Bus, by which systemd-logind puts shutdowns off until pods are saved; empty: shutdowns are not watched for")

@@ -29,6 +29,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/agent/export"
 	"github.com/cryopod/cryopod/pkg/agent/fence"
 	"github.com/cryopod/cryopod/pkg/agent/kubelet"
+	"github.com/cryopod/cryopod/pkg/agent/prefetch"
 	"github.com/cryopod/cryopod/pkg/agent/profile"
 	"github.com/cryopod/cryopod/pkg/agent/rewind"
 	"github.com/cryopod/cryopod/pkg/agent/selftest"
@@ -74,7 +75,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := a.publish(); err != nil {
 		return err
 	}
-	for _, add := range []func() error{a.addSource, a.addRewinder, a.addUpkeep, a.addNotices, a.addSelfTest, a.addProbes} {
+	for _, add := range []func() error{a.addSource, a.addRewinder, a.addPrefetcher, a.addUpkeep, a.addNotices, a.addSelfTest, a.addProbes} {
 		if err := add(); err != nil {
 			return err
 		}
@@ -167,10 +168,6 @@ func (a *agent) addSource() error {
 	if err != nil {
 		return fmt.Errorf("reading --disk-budget: %w", err)
 	}
-	pusher := &image.Pusher{Workers: a.CompressWorkers, Insecure: a.RegistryInsecure}
-	if a.RegistryConfig != "" {
-		pusher.Keychain = image.DockerConfig(a.RegistryConfig)
-	}
 	reconciler := &source.Reconciler{
 		Client:    a.mgr.GetClient(),
 		Live:      a.mgr.GetAPIReader(),
@@ -179,7 +176,7 @@ func (a *agent) addSource() error {
 		Ledger:    ledger,
 		Dumper:    &dump.Dumper{Kubelet: a.kubelet, StateDir: filepath.Dir(a.ContainerdSocket), Rate: a.dumpRate},
 		Exporter: &export.Exporter{
-			Registry: pusher, Prefix: a.Registry, Images: a.runtime, Dir: a.CheckpointDir, Origin: a.origin, Bandwidth: a.bandwidth,
+			Registry: a.registry(), Prefix: a.Registry, Images: a.runtime, Dir: a.CheckpointDir, Origin: a.origin, Bandwidth: a.bandwidth,
 			Cluster: &export.Cluster{Reader: a.mgr.GetAPIReader()},
 		},
 		Requirements: a.profile.Requirements,
@@ -190,6 +187,28 @@ func (a *agent) addSource() error {
 		Disk:         disk,
 	}
 	return reconciler.SetupWithManager(a.mgr)
+}
+
+// registry is the one of checkpoint images, with the agent's credentials.
+func (a *agent) registry() *image.Pusher {
+	registry := &image.Pusher{Workers: a.CompressWorkers, Insecure: a.RegistryInsecure}
+	if a.RegistryConfig != "" {
+		registry.Keychain = image.DockerConfig(a.RegistryConfig)
+	}
+	return registry
+}
+
+func (a *agent) addPrefetcher() error {
+	if !a.Prefetch {
+		return nil
+	}
+	watch := func(topics string) func(context.Context, func()) error {
+		return func(ctx context.Context, changed func()) error { return a.runtime.Watch(ctx, changed, topics) }
+	}
+	return a.mgr.Add(&prefetch.Prefetcher{
+		Node: a.NodeName, Prefix: a.Registry, Registry: a.registry(), Store: a.runtime, Live: a.mgr.GetAPIReader(), Clock: a.clock,
+		Starts: watch(containerd.ContainerTopics), Pulls: watch(containerd.ImageTopics),
+	})
 }
 
 func (a *agent) addRewinder() error {

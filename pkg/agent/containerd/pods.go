@@ -5,6 +5,7 @@ package containerd
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -23,6 +24,9 @@ const (
 	labelPodUID       = "io.kubernetes.pod.uid"
 )
 
+// sandboxes selects the containers that are pods' sandboxes (containerd internal/cri/labels).
+const sandboxes = `labels."io.cri-containerd.kind"==sandbox`
+
 // Pod is a pod of the node as the CRI knows it.
 type Pod struct {
 	// UID, Namespace and Name are the pod's.
@@ -30,6 +34,31 @@ type Pod struct {
 	Namespace, Name string
 	// Annotations are those that the pod had when it was started.
 	Annotations map[string]string
+}
+
+// Start is a pod whose sandbox was made.
+type Start struct {
+	// UID, Namespace and Name are the pod's.
+	UID             types.UID
+	Namespace, Name string
+	// Time is when its sandbox was made; it need not run yet.
+	Time time.Time
+}
+
+// Restoring lists the pods of the node that were made to be restored, from the moment on that their sandboxes are made: before the CRI knows them, and before the
+// kubelet pulls anything for them.
+func (c *Client) Restoring(ctx context.Context) ([]Start, error) {
+	all, err := c.client.ContainerService().List(ctx, sandboxes+`,labels."`+v1alpha1.LabelRestoring+`"==true`)
+	if err != nil {
+		return nil, fmt.Errorf("listing the sandboxes of pods that are restored: %w", err)
+	}
+	starts := make([]Start, 0, len(all))
+	for _, s := range all {
+		starts = append(starts, Start{
+			UID: types.UID(s.Labels[labelPodUID]), Namespace: s.Labels[labelPodNamespace], Name: s.Labels[labelPodName], Time: s.CreatedAt,
+		})
+	}
+	return starts, nil
 }
 
 // EnabledPods lists the pods of the node that are opted in and not ended: those whose sandbox runs and has the label that the webhook
