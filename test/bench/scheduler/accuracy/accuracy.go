@@ -63,7 +63,9 @@ func (c Config) Validate() error {
 
 // Result is what was measured.
 type Result struct {
-	Restores []Restore
+	Restores []Restore `json:"restores"`
+	// Fitted are the constants that suit all of them best; nil where they can't tell.
+	Fitted *Constants `json:"fitted,omitempty"`
 }
 
 // Run measures on a cluster of two nodes.
@@ -95,6 +97,10 @@ func Run(ctx context.Context, c Config) (result Result, err error) {
 				return result, err
 			}
 		}
+	}
+	if best, ok := Fit(result.Restores); ok {
+		result.Fitted = &best
+		fmt.Fprintf(c.Progress, "fitted to all of them: %s\n", best)
 	}
 	return result, nil
 }
@@ -134,7 +140,7 @@ func (r *runner) group(ctx context.Context, rate int, result *Result) error {
 const goal = 0.25
 
 // Metrics are what a report has of it.
-func (r Result) Metrics(c Constants) map[string]report.Metric {
+func (r Result) Metrics() map[string]report.Metric {
 	const guess = "guessing the mean of all restores each time"
 	metrics := map[string]report.Metric{}
 	if len(r.Restores) == 0 {
@@ -150,7 +156,7 @@ func (r Result) Metrics(c Constants) map[string]report.Metric {
 	metrics["restore_prediction_error"] = predicted
 	metrics["restore_mean_time"] = report.Metric{Value: mean(reals(r.Restores)), Unit: "s", Better: "lower", All: reals(r.Restores)}
 	fitted, others := r.halves()
-	if best, ok := Fit(fitted, c); ok {
+	if best, ok := Fit(fitted); ok {
 		held := misses(others, func(one Restore) float64 { return best.seconds(one) })
 		want := goal
 		metrics["restore_prediction_error_fitted_to_the_other_half"] = report.Metric{

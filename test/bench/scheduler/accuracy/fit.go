@@ -34,24 +34,28 @@ func (r Restore) String() string {
 		r.Mebibytes, r.Rate, base, r.Predicted, r.Real, r.Told, float64(r.Pull)/mebibyte, float64(r.Measured)/mebibyte)
 }
 
-// Constants are those of the plugin's model, in bytes and seconds.
+// Constants are those of the plugin's model that can't be measured on a node beforehand.
 type Constants struct {
-	// Pull is the bandwidth of a node that has measured none.
-	Pull float64
-	// Unpack and Restore are bytes a second, Start is seconds.
-	Unpack, Restore, Start float64
+	// Unpack and Restore are bytes a second.
+	Unpack  float64 `json:"unpackBytesPerSecond"`
+	Restore float64 `json:"restoreBytesPerSecond"`
+	// Start is seconds.
+	Start float64 `json:"startSeconds"`
 }
 
 func (c Constants) seconds(r Restore) float64 {
-	return c.transfer(r) + float64(r.Pull)/c.Unpack + float64(r.Restored)/c.Restore + c.Start
+	return r.transfer() + float64(r.Pull)/c.Unpack + float64(r.Restored)/c.Restore + c.Start
 }
 
-// transfer is the part of the time that no constant of the fit is in.
-func (c Constants) transfer(r Restore) float64 {
+// unmeasured is the plugin's default for the bandwidth of a node that has measured none.
+const unmeasured = 64 * mebibyte
+
+// transfer is the part of the time that none of the constants is in.
+func (r Restore) transfer() float64 {
 	if r.Measured > 0 {
 		return float64(r.Pull) / float64(r.Measured)
 	}
-	return float64(r.Pull) / c.Pull
+	return float64(r.Pull) / unmeasured
 }
 
 // String is as args have them.
@@ -62,16 +66,16 @@ func (c Constants) String() string {
 // fastest is the rate of what takes no time that could be told.
 const fastest = 1 << 40
 
-// Fit finds the constants, but for the bandwidth, for which the sum of squared errors is smallest; none is negative. False where the restores are too
+// Fit finds the constants for which the sum of squared errors is smallest; none is negative. False where the restores are too
 // few or too much alike to tell.
-func Fit(restores []Restore, c Constants) (Constants, bool) {
+func Fit(restores []Restore) (Constants, bool) {
 	const unknowns = 3
 	rows := make([][unknowns]float64, len(restores))
 	want := make([]float64, len(restores))
 	for i, r := range restores {
 		// In MiB: the columns are of the same order then.
 		rows[i] = [unknowns]float64{float64(r.Pull) / mebibyte, float64(r.Restored) / mebibyte, 1}
-		want[i] = r.Real - c.transfer(r)
+		want[i] = r.Real - r.transfer()
 	}
 	best, smallest, found := [unknowns]float64{}, math.Inf(1), false
 	// The smallest sum without negative ones is that of one of the subsets of the unknowns, where the others are zero.
@@ -84,8 +88,7 @@ func Fit(restores []Restore, c Constants) (Constants, bool) {
 			best, smallest, found = x, sum, true
 		}
 	}
-	c.Unpack, c.Restore, c.Start = rate(best[0]), rate(best[1]), best[2]
-	return c, found
+	return Constants{Unpack: rate(best[0]), Restore: rate(best[1]), Start: best[2]}, found
 }
 
 // rate is the bytes a second of what takes so many seconds a MiB.
