@@ -25,14 +25,27 @@ type CPUFeaturePolicy string
 const (
 	// CPUFeaturesSuperset keeps a restoring pod off nodes whose CPU lacks any feature that the source's CPU offers.
 	CPUFeaturesSuperset CPUFeaturePolicy = "Superset"
+	// CPUFeaturesCRIU does so for features that CRIU compares when it is told to (--cpu-cap=fpu,ins): fewer, and none that only kernels use.
+	CPUFeaturesCRIU CPUFeaturePolicy = "CRIU"
 	// CPUFeaturesIgnore leaves CPU features out of account, for clusters whose CPUs differ in features that no workload uses.
 	CPUFeaturesIgnore CPUFeaturePolicy = "Ignore"
+)
+
+// KernelPolicy tells which kernel a checkpoint may be restored on.
+type KernelPolicy string
+
+const (
+	// KernelNotOlder keeps a restoring pod off nodes whose kernel is older (by its first two numbers) than the source's.
+	KernelNotOlder KernelPolicy = "NotOlder"
+	// KernelIgnore leaves the kernel out of account.
+	KernelIgnore KernelPolicy = "Ignore"
 )
 
 // What the args are where the configuration does not say.
 const (
 	DefaultRestorePatience = time.Minute
 	DefaultCPUFeatures     = CPUFeaturesSuperset
+	DefaultKernel          = KernelNotOlder
 )
 
 // maxRestorePatience bounds RestorePatience: a pod that waits longer is worse off than with a cold start.
@@ -49,6 +62,12 @@ type CheckpointLocalityArgs struct {
 
 	// CPUFeatures tells which CPU a checkpoint may be restored on. Default DefaultCPUFeatures.
 	CPUFeatures CPUFeaturePolicy `json:"cpuFeatures,omitempty"`
+
+	// Kernel tells which kernel a checkpoint may be restored on. Default DefaultKernel.
+	Kernel KernelPolicy `json:"kernel,omitempty"`
+
+	// Model are the constants by which the time until a pod runs is predicted.
+	Model Model `json:"model,omitempty"`
 }
 
 // DecodeArgs reads the args as the scheduler hands them to an out-of-tree plugin: nil or empty for none, else a *runtime.Unknown
@@ -101,6 +120,10 @@ func (a *CheckpointLocalityArgs) setDefaults() {
 	if a.CPUFeatures == "" {
 		a.CPUFeatures = DefaultCPUFeatures
 	}
+	if a.Kernel == "" {
+		a.Kernel = DefaultKernel
+	}
+	a.Model.setDefaults()
 }
 
 func (a *CheckpointLocalityArgs) validate() field.ErrorList {
@@ -116,10 +139,15 @@ func (a *CheckpointLocalityArgs) validate() field.ErrorList {
 			fmt.Sprintf("must be from 0s to %s", maxRestorePatience)))
 	}
 	switch a.CPUFeatures {
-	case CPUFeaturesSuperset, CPUFeaturesIgnore:
+	case CPUFeaturesSuperset, CPUFeaturesCRIU, CPUFeaturesIgnore:
 	default:
 		errs = append(errs, field.NotSupported(field.NewPath("cpuFeatures"), a.CPUFeatures,
-			[]CPUFeaturePolicy{CPUFeaturesSuperset, CPUFeaturesIgnore}))
+			[]CPUFeaturePolicy{CPUFeaturesSuperset, CPUFeaturesCRIU, CPUFeaturesIgnore}))
 	}
-	return errs
+	switch a.Kernel {
+	case KernelNotOlder, KernelIgnore:
+	default:
+		errs = append(errs, field.NotSupported(field.NewPath("kernel"), a.Kernel, []KernelPolicy{KernelNotOlder, KernelIgnore}))
+	}
+	return append(errs, a.Model.validate(field.NewPath("model"))...)
 }

@@ -9,8 +9,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 
 	"github.com/cryopod/cryopod/pkg/locality"
 )
@@ -21,8 +23,14 @@ func TestDecodeArgs(t *testing.T) {
 			TypeMeta:        metav1.TypeMeta{APIVersion: "checkpoint.io/v1alpha1", Kind: "CheckpointLocalityArgs"},
 			RestorePatience: &metav1.Duration{Duration: patience},
 			CPUFeatures:     cpu,
+			Kernel:          locality.KernelNotOlder,
+			Model:           model("64Mi", "128Mi", "512Mi", time.Second, 10*time.Second),
 		}
 	}
+	full := args(90*time.Second, locality.CPUFeaturesIgnore)
+	full.Kernel, full.Model = locality.KernelIgnore, model("1Mi", "2M", "3000000", 250*time.Millisecond, time.Minute)
+	slow := args(time.Minute, locality.CPUFeaturesSuperset)
+	slow.Model.PullBytesPerSecond = ptr.To(resource.MustParse("5Mi"))
 	raw := func(s string) runtime.Object { return &runtime.Unknown{Raw: []byte(s)} }
 	defaults := args(time.Minute, locality.CPUFeaturesSuperset)
 	tests := map[string]struct {
@@ -30,10 +38,18 @@ func TestDecodeArgs(t *testing.T) {
 		want locality.CheckpointLocalityArgs
 		err  string
 	}{
-		"none":             {obj: nil, want: defaults},
-		"empty":            {obj: &runtime.Unknown{}, want: defaults},
-		"empty object":     {obj: raw(`{}`), want: defaults},
-		"all":              {obj: raw(`{"apiVersion":"checkpoint.io/v1alpha1","kind":"CheckpointLocalityArgs","restorePatience":"90s","cpuFeatures":"Ignore"}`), want: args(90*time.Second, locality.CPUFeaturesIgnore)},
+		"none":         {obj: nil, want: defaults},
+		"empty":        {obj: &runtime.Unknown{}, want: defaults},
+		"empty object": {obj: raw(`{}`), want: defaults},
+		"all": {obj: raw(`{"apiVersion":"checkpoint.io/v1alpha1","kind":"CheckpointLocalityArgs","restorePatience":"90s","cpuFeatures":"Ignore","kernel":"Ignore",` +
+			`"model":{"pullBytesPerSecond":"1Mi","unpackBytesPerSecond":"2M","restoreBytesPerSecond":3000000,"startTime":"250ms","fullScale":"1m"}}`), want: full},
+		"one constant":     {obj: raw("model: {pullBytesPerSecond: 5Mi}"), want: slow},
+		"unknown constant": {obj: raw(`{"model":{"speed":1}}`), err: `unknown field "model.speed"`},
+		"not a rate":       {obj: raw(`{"model":{"pullBytesPerSecond":"fast"}}`), err: "quantities must match"},
+		"no rate":          {obj: raw(`{"model":{"unpackBytesPerSecond":"0"}}`), err: `model.unpackBytesPerSecond: Invalid value: "0": must be at least 1024 bytes a second`},
+		"negative start":   {obj: raw(`{"model":{"startTime":"-1s"}}`), err: `model.startTime: Invalid value: "-1s"`},
+		"no scale":         {obj: raw(`{"model":{"fullScale":"0s"}}`), err: `model.fullScale: Invalid value: "0s"`},
+		"unknown kernel":   {obj: raw(`{"kernel":"Newer"}`), err: `kernel: Unsupported value: "Newer"`},
 		"YAML":             {obj: raw("restorePatience: 2m\n"), want: args(2*time.Minute, locality.CPUFeaturesSuperset)},
 		"no patience":      {obj: raw(`{"restorePatience":"0s"}`), want: args(0, locality.CPUFeaturesSuperset)},
 		"unknown field":    {obj: raw(`{"patience":"90s"}`), err: `unknown field "patience"`},
@@ -65,5 +81,13 @@ func TestDecodeArgs(t *testing.T) {
 				t.Errorf("args (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func model(pull, unpack, restore string, start, fullScale time.Duration) locality.Model {
+	rate := func(q string) *resource.Quantity { return ptr.To(resource.MustParse(q)) }
+	return locality.Model{
+		PullBytesPerSecond: rate(pull), UnpackBytesPerSecond: rate(unpack), RestoreBytesPerSecond: rate(restore),
+		StartTime: &metav1.Duration{Duration: start}, FullScale: &metav1.Duration{Duration: fullScale},
 	}
 }

@@ -92,15 +92,15 @@ func (c *catalog) remove(n *node) {
 func (c *catalog) layersOf(i image) ([]sizedLayer, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if id, ok := i.id(); ok {
-		entry := c.images[id]
+	if i.hasID {
+		entry := c.images[i.id]
 		if entry == nil {
 			return nil, false
 		}
 		return entry.layers, true
 	}
-	for _, name := range i.names {
-		if by := c.names[imageindex.NameOf(name)]; by != nil && c.images[by.image] != nil {
+	for _, name := range i.nameIDs {
+		if by := c.names[name]; by != nil && c.images[by.image] != nil {
 			return c.images[by.image].layers, true
 		}
 	}

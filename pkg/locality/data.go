@@ -47,11 +47,12 @@ func newData(config *rest.Config) (*data, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &data{
-		nodes:       informer(client, "nodeprofiles", &v1alpha1.NodeProfile{}),
-		checkpoints: informer(client, "podcheckpoints", &v1alpha1.PodCheckpoint{}),
-		images:      newCatalog(),
-	}
+	return dataOf(informer(client, "nodeprofiles", &v1alpha1.NodeProfile{}), informer(client, "podcheckpoints", &v1alpha1.PodCheckpoint{}))
+}
+
+// dataOf is what informers that nobody has started tell.
+func dataOf(nodes, checkpoints cache.SharedIndexInformer) (*data, error) {
+	d := &data{nodes: nodes, checkpoints: checkpoints, images: newCatalog()}
 	for _, i := range []cache.SharedIndexInformer{d.nodes, d.checkpoints} {
 		if err := i.SetTransform(strip); err != nil {
 			return nil, err

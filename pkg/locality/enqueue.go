@@ -13,7 +13,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
 
-// EventsToRegister returns what may make a refused pod schedulable: a node that fits it, a node that is to stay after all, and the pod's
+// EventsToRegister returns what may make a refused or held pod schedulable: a node that fits it, a node that is to stay after all, and the pod's
 // own fall-back to a cold start. The fourth, a change of a NodeProfile or PodCheckpoint, comes through the plugin's own watch (see data).
 func (p *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
 	return []fwk.ClusterEventWithHint{
@@ -23,20 +23,19 @@ func (p *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, 
 	}, nil
 }
 
-// nodeComes looks at a node that is new, or that does not end any more.
+// nodeComes looks at a node that is new, or that does not end, or is not cordoned, any more.
 func (p *Plugin) nodeComes(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
 	n, ok := newObj.(*corev1.Node)
 	if !ok {
 		return fwk.Queue, fmt.Errorf("reading a node's event: got %T", newObj)
 	}
 	now := p.waiting.clock.Now()
-	if before, ok := oldObj.(*corev1.Node); ok && ending(pod, before, now) == nil || ending(pod, n, now) != nil {
+	if before, ok := oldObj.(*corev1.Node); ok && closed(pod, before, now) == nil || closed(pod, n, now) != nil || !p.fits(pod, p.data.node(n.Name)) {
 		return fwk.QueueSkip, nil
 	}
-	if p.fits(pod, p.data.node(n.Name)) {
-		return fwk.Queue, nil
-	}
-	return fwk.QueueSkip, nil
+	// Or PreEnqueue would hold it.
+	p.waiting.stir(pod)
+	return fwk.Queue, nil
 }
 
 func podUpdated(_ klog.Logger, _ *corev1.Pod, _, newObj any) (fwk.QueueingHint, error) {
@@ -52,6 +51,9 @@ func podUpdated(_ klog.Logger, _ *corev1.Pod, _, newObj any) (fwk.QueueingHint, 
 
 // nodeChanged wakes the pods that a node fits now.
 func (p *Plugin) nodeChanged(before, after *node) {
+	if after != nil {
+		p.underWay.arrived(after.Name, after.Index)
+	}
 	if after == nil || before != nil && before.sameAbilities(after) {
 		return
 	}

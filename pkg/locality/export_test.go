@@ -4,13 +4,16 @@ package locality
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/utils/clock"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
 // NewTimed is New with another clock and another bound of its wait for data.
@@ -20,32 +23,59 @@ func NewTimed(clk clock.WithTicker, startup time.Duration) func(context.Context,
 	}
 }
 
-// Present is present for images that profiles know, on the node of one profile (nil: it has none) that reports images itself.
-func Present(needed []v1alpha1.NodeImage, profile *v1alpha1.NodeProfile, reported ...string) int64 {
-	var images []image
-	for _, i := range needed {
-		r := reference(i.Name)
-		r.bytes, r.layers = i.Bytes, parseLayers(i.Layers)
-		images = append(images, r)
+// LoadOn is what a node has to do until a pod with these images, of which every layer is known, runs there: on the node of one profile (nil: it has
+// none) that reports images itself, while it pulls the others already.
+func LoadOn(profile *v1alpha1.NodeProfile, reported []string, needed []imageindex.Image, others ...[]imageindex.Image) (pull int64, pods int) {
+	var n *node
+	if profile != nil {
+		n = newNode(profile)
 	}
 	states := map[string]*fwk.ImageStateSummary{}
 	for _, name := range reported {
 		states[name] = &fwk.ImageStateSummary{}
 	}
-	if profile == nil {
-		return present(images, nil, states)
+	busy := newUnderWay(clock.RealClock{})
+	for i, images := range others {
+		busy.add(types.UID(strconv.Itoa(i)), start{node: "node", job: workOf(images).on(n, states)})
 	}
-	return present(images, newNode(profile), states)
+	l := busy.loadWith("node", workOf(needed).on(n, states))
+	return l.pull, l.pods
 }
 
-// Fit is fit's message, empty when the node of that profile (nil: it has none) can restore the checkpoint.
-func Fit(profile *v1alpha1.NodeProfile, want v1alpha1.Requirements, cpu CPUFeaturePolicy) string {
-	var n *node
-	if profile != nil {
-		n = newNode(profile)
+func workOf(images []imageindex.Image) *work {
+	w := &work{}
+	for _, i := range images {
+		needed := image{names: i.Names, digest: i.Digest}.identified()
+		for _, l := range i.Layers {
+			id, _ := imageindex.LayerOf(l.Digest)
+			needed.layers = append(needed.layers, sizedLayer{id, l.Bytes})
+			needed.bytes += l.Bytes
+		}
+		w.images = append(w.images, needed)
 	}
-	if r := fit(n, v1alpha1.RestoreMethodImage, want, cpu); r != nil {
-		return r.message
+	w.images = distinct(w.images)
+	return w
+}
+
+// Seconds is what a model predicts, with a node's measured pull rate.
+func Seconds(m Model, pull, restore int64, pods int, measured int64) float64 {
+	m.setDefaults()
+	return newPredictor(m).seconds(load{pull: pull, restore: restore, pods: pods}, measured)
+}
+
+// Never is the score of a node that can't restore the pod, before Normalize.
+const Never = never
+
+// Normalize is normalize.
+func Normalize(fullScale time.Duration, milliseconds ...int64) []int64 {
+	scores := fwk.NodeScoreList{}
+	for _, ms := range milliseconds {
+		scores = append(scores, fwk.NodeScore{Score: ms})
 	}
-	return ""
+	normalize(scores, fullScale.Milliseconds())
+	var out []int64
+	for _, s := range scores {
+		out = append(out, s.Score)
+	}
+	return out
 }

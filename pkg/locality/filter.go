@@ -9,22 +9,20 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 )
 
-// Filter keeps the pod off a node that ends, and off one that cannot restore it. No preemption would change that, hence the status. The framework calls
-// it after the plugins before it in the profile accepted the node.
+// Filter keeps the pod off a node that ends, and, where it restores, off one that is cordoned or can't restore it. No preemption would change that, hence
+// the status. The framework calls it after the plugins before it in the profile accepted the node.
 func (p *Plugin) Filter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodeInfo fwk.NodeInfo) *fwk.Status {
 	d, ok := read[*demands](state, demandsKey)
 	if !ok {
 		return nil
 	}
-	if r := ending(pod, nodeInfo.Node(), p.waiting.clock.Now()); r != nil {
+	node := nodeInfo.Node()
+	if r := ending(pod, node, p.waiting.clock.Now()); r != nil {
 		// No patience runs out for that: to start cold there would help nobody.
 		refusals.WithLabelValues(r.class).Inc()
 		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, r.message)
 	}
-	if d.target == nil {
-		return nil
-	}
-	r := d.target.refuses(p.data.node(nodeInfo.Node().Name))
+	r := d.refuses(node, p.data)
 	if r == nil {
 		return nil
 	}

@@ -4,7 +4,7 @@ package locality
 
 import (
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -17,11 +17,14 @@ const (
 	refusedArch       = "arch"
 	refusedRuntime    = "runtime"
 	refusedCgroup     = "cgroup_version"
+	refusedKernel     = "kernel"
+	refusedCRIU       = "criu_version"
 	refusedCPU        = "cpu_features"
 	refusedEnding     = "ending"
+	refusedCordoned   = "cordoned"
 )
 
-// refusal says why a node cannot restore a checkpoint. Its message reads after "2 " in the scheduler's summary for people.
+// refusal says why a pod does not go to a node. Its message reads after "2 " in the scheduler's summary for people.
 type refusal struct {
 	class, message string
 }
@@ -31,29 +34,49 @@ func (r *refusal) passes() bool {
 	return r.class == refusedNoProfile || r.class == refusedUnverified
 }
 
-// namedFeatures is how many missing CPU features a refusal names.
-const namedFeatures = 3
+// policy is what the args leave to the administrator of how a node has to be like the source.
+type policy struct {
+	cpu    CPUFeaturePolicy
+	kernel KernelPolicy
+}
 
-// fit returns nil when a node can restore a checkpoint by the method, else the first reason why not. A requirement that the
-// checkpoint leaves open, and a fact that the node leaves open, is no reason.
-func fit(n *node, method string, want v1alpha1.Requirements, cpu CPUFeaturePolicy) *refusal {
+// demand is what a checkpoint needs of a node. What it leaves open is the zero value.
+type demand struct {
+	method        string
+	arch, runtime string // the runtime's family
+	cgroupVersion int32
+	kernel, criu  release
+	cpu           features
+}
+
+func newDemand(method string, r v1alpha1.Requirements) demand {
+	return demand{
+		method: method, arch: r.Arch, runtime: runtimeFamily(r.Runtime), cgroupVersion: r.CgroupVersion,
+		kernel: releaseOf(r.Kernel), criu: releaseOf(r.CRIUVersion), cpu: featuresOf(r.CPUFeatures),
+	}
+}
+
+// fit returns nil when a node can restore a checkpoint, else the first reason why not. A requirement that the checkpoint leaves open, and a fact that
+// the node leaves open, is no reason.
+func fit(n *node, want demand, by policy) *refusal {
 	switch {
 	case n == nil:
 		return &refusal{refusedNoProfile, "node(s) without a NodeProfile (no Cryopod agent has reported from there)"}
-	case !n.verified[method]:
-		return &refusal{refusedUnverified, fmt.Sprintf("node(s) whose agent has not verified restoring by method %s", method)}
-	case differ(want.Arch, n.arch):
-		return &refusal{refusedArch, fmt.Sprintf("node(s) with another CPU architecture than the checkpoint's (%s)", want.Arch)}
-	case differ(runtimeFamily(want.Runtime), n.runtime):
-		return &refusal{refusedRuntime, fmt.Sprintf("node(s) with another container runtime than the checkpoint's (%s)", runtimeFamily(want.Runtime))}
-	case differ(want.CgroupVersion, n.cgroupVersion):
-		return &refusal{refusedCgroup, fmt.Sprintf("node(s) with another cgroup version than the checkpoint's (v%d)", want.CgroupVersion)}
+	case !n.verified[want.method]:
+		return &refusal{refusedUnverified, "node(s) whose agent has not verified restoring by method " + want.method}
+	case differ(want.arch, n.arch):
+		return &refusal{refusedArch, fmt.Sprintf("node(s) with another CPU architecture than the checkpoint's (%s)", want.arch)}
+	case differ(want.runtime, n.runtime):
+		return &refusal{refusedRuntime, fmt.Sprintf("node(s) with another container runtime than the checkpoint's (%s)", want.runtime)}
+	case differ(want.cgroupVersion, n.cgroupVersion):
+		return &refusal{refusedCgroup, fmt.Sprintf("node(s) with another cgroup version than the checkpoint's (v%d)", want.cgroupVersion)}
+	case by.kernel != KernelIgnore && n.kernel.before(want.kernel):
+		return &refusal{refusedKernel, fmt.Sprintf("node(s) with an older kernel than the checkpoint's (%s)", want.kernel)}
+	case n.criu.before(want.criu):
+		return &refusal{refusedCRIU, fmt.Sprintf("node(s) with an older CRIU than the one that made the checkpoint (%s)", want.criu)}
 	}
-	if cpu == CPUFeaturesIgnore || len(n.cpuFeatures) == 0 {
-		return nil
-	}
-	if lacking := missing(want.CPUFeatures, n.cpuFeatures); len(lacking) > 0 {
-		return &refusal{refusedCPU, fmt.Sprintf("node(s) whose CPU lacks features that the checkpoint may use (%s)", enumerate(lacking))}
+	if lacking := lacks(want, n.cpu, by.cpu); len(lacking) > 0 {
+		return &refusal{refusedCPU, fmt.Sprintf("node(s) whose CPU lacks %s that the checkpoint may use", enumerate(lacking))}
 	}
 	return nil
 }
@@ -64,21 +87,30 @@ func differ[T comparable](want, have T) bool {
 	return want != unknown && have != unknown && want != have
 }
 
-// missing returns, sorted, what of want is not in have, which is sorted.
-func missing(want, have []string) []string {
-	var lacking []string
-	for _, f := range want {
-		if _, found := slices.BinarySearch(have, f); !found {
-			lacking = append(lacking, f)
-		}
-	}
-	slices.Sort(lacking)
-	return lacking
+// release is the first two numbers of a version; the zero value is one that is not known.
+type release struct {
+	major, minor int
 }
 
-func enumerate(features []string) string {
-	if len(features) > namedFeatures {
-		return fmt.Sprintf("%s and %d more", strings.Join(features[:namedFeatures], ", "), len(features)-namedFeatures)
+// releaseOf reads 6.12 of 6.12.0-1-amd64, of 6.12 and of 6.12-rc3.
+func releaseOf(version string) release {
+	first, rest, _ := strings.Cut(version, ".")
+	end := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
+	if end >= 0 {
+		rest = rest[:end]
 	}
-	return strings.Join(features, ", ")
+	major, errMajor := strconv.Atoi(first)
+	minor, errMinor := strconv.Atoi(rest)
+	if errMajor != nil || errMinor != nil {
+		return release{}
+	}
+	return release{major, minor}
 }
+
+// before reports whether both are known and r is the older one.
+func (r release) before(other release) bool {
+	var unknown release
+	return r != unknown && other != unknown && (r.major < other.major || r.major == other.major && r.minor < other.minor)
+}
+
+func (r release) String() string { return fmt.Sprintf("%d.%d", r.major, r.minor) }

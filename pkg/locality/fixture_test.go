@@ -11,10 +11,29 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
 // digest returns a well-formed digest of one hexadecimal digit.
 func digest(hex string) string { return "sha256:" + strings.Repeat(hex, 64) }
+
+// layer is one whose digest begins with those digits.
+func layer(hex string, bytes int64) imageindex.Layer {
+	return imageindex.Layer{Digest: "sha256:" + hex + strings.Repeat("0", 64-len(hex)), Bytes: bytes}
+}
+
+// stored is an image on a node, with a digest of one hexadecimal digit.
+func stored(hex, name string, layers ...imageindex.Layer) imageindex.Image {
+	return imageindex.Image{Digest: digest(hex), Names: []string{name}, Layers: layers}
+}
+
+// layerless is one of which no layer is known.
+func layerless(hex string) imageindex.Image { return imageindex.Image{Digest: digest(hex)} }
+
+// appStored is appImage in three layers, of a third each. The pull of each takes long.
+func appStored() imageindex.Image {
+	return stored("a", appImage, layer("1", 1000*mib), layer("2", 1000*mib), layer("3", 1000*mib))
+}
 
 const (
 	appImage        = "registry.example/app:1"
@@ -38,7 +57,7 @@ func newNode(name string, images ...corev1.ContainerImage) *corev1.Node {
 	}
 }
 
-func newProfile(name string, verified bool, images ...v1alpha1.NodeImage) *v1alpha1.NodeProfile {
+func newProfile(name string, verified bool, images ...imageindex.Image) *v1alpha1.NodeProfile {
 	return &v1alpha1.NodeProfile{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Status: v1alpha1.NodeProfileStatus{
@@ -47,7 +66,7 @@ func newProfile(name string, verified bool, images ...v1alpha1.NodeImage) *v1alp
 			CgroupVersion:  2,
 			Runtime:        "containerd://2.3.7",
 			RestoreMethods: []v1alpha1.RestoreMethod{{Name: v1alpha1.RestoreMethodImage, Verified: verified}},
-			Images:         images,
+			ImageIndex:     imageindex.Pack(images),
 		},
 	}
 }

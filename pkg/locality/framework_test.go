@@ -100,8 +100,7 @@ func place(t *testing.T, f framework.Framework, pod *corev1.Pod) (refusals map[s
 }
 
 func TestPlacement(t *testing.T) {
-	app := v1alpha1.NodeImage{Name: appDigest, Bytes: 300 * mib, Layers: []string{"000000000001", "000000000002", "000000000003"}}
-	base := v1alpha1.NodeImage{Name: "registry.example/base@" + digest("b"), Bytes: 100 * mib, Layers: []string{"000000000001"}}
+	app, base := appStored(), stored("b", "registry.example/base:1", layer("1", 1000*mib))
 	other := newProfile("other-cpu", true, app)
 	other.Status.CPUFeatures = []string{"sse2"}
 	profiles := []object{
@@ -112,15 +111,15 @@ func TestPlacement(t *testing.T) {
 		other,
 	}
 	nodes := []*corev1.Node{
-		newNode("cached", corev1.ContainerImage{Names: []string{appDigest, appImage}, SizeBytes: 300 * mib}),
+		newNode("cached", corev1.ContainerImage{Names: []string{appDigest, appImage}, SizeBytes: 3000 * mib}),
 		newNode("layers"), newNode("empty"), newNode("unverified"), newNode("other-cpu"),
-		newNode("bare", corev1.ContainerImage{Names: []string{appDigest, appImage}, SizeBytes: 300 * mib}),
+		newNode("bare", corev1.ContainerImage{Names: []string{appDigest, appImage}, SizeBytes: 3000 * mib}),
 	}
 	everywhere := map[string]string{"cached": "", "layers": "", "empty": "", "unverified": "", "other-cpu": "", "bare": ""}
 	const (
 		unverified = "node(s) whose agent has not verified restoring by method image"
 		bare       = "node(s) without a NodeProfile (no Cryopod agent has reported from there)"
-		otherCPU   = "node(s) whose CPU lacks features that the checkpoint may use (avx2)"
+		otherCPU   = "node(s) whose CPU lacks avx2 that the checkpoint may use"
 	)
 	restorable := map[string]string{"cached": "", "layers": "", "empty": "", "unverified": unverified, "other-cpu": otherCPU, "bare": bare}
 	byMethod := map[string]string{"cached": "", "layers": "", "empty": "", "unverified": unverified, "other-cpu": "", "bare": bare}
@@ -144,19 +143,19 @@ func TestPlacement(t *testing.T) {
 		},
 		"restoring": {
 			pod: restoringPod(), checkpoint: newCheckpoint(), refusals: restorable,
-			scores: map[string]int64{"cached": 100, "layers": 33, "empty": 0},
+			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0},
 		},
 		"restoring, without requirements": {
 			pod: restoringPod(), checkpoint: undemanding, refusals: byMethod,
-			scores: map[string]int64{"cached": 100, "layers": 33, "empty": 0, "other-cpu": 100},
+			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "other-cpu": 100},
 		},
 		"restoring, checkpoint not known": {
 			pod: restoringPod(), refusals: byMethod,
-			scores: map[string]int64{"cached": 100, "layers": 33, "empty": 0, "other-cpu": 100},
+			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "other-cpu": 100},
 		},
 		"restoring, checkpoint failed": {
 			pod: restoringPod(), checkpoint: failed, refusals: everywhere,
-			scores: map[string]int64{"cached": 100, "layers": 33, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
+			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
 		},
 		"fell back": {
 			pod: annotate(restoringPod(), v1alpha1.AnnotationFellBack, "criu: no"), checkpoint: newCheckpoint(), refusals: everywhere,
@@ -164,11 +163,11 @@ func TestPlacement(t *testing.T) {
 		},
 		"starts fresh, by tag": {
 			pod: enabledPod(), refusals: everywhere,
-			scores: map[string]int64{"cached": 100, "layers": 33, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
+			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
 		},
 		"starts fresh, by digest": {
 			pod: newPod("pinned", appDigest, map[string]string{v1alpha1.AnnotationEnabled: "true"}), refusals: everywhere,
-			scores: map[string]int64{"cached": 100, "layers": 33, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
+			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
 		},
 		"starts fresh, image nowhere": {
 			pod: newPod("new", "registry.example/new:1", map[string]string{v1alpha1.AnnotationEnabled: "true"}), refusals: everywhere,
@@ -196,7 +195,7 @@ func TestPlacementWithoutCRDs(t *testing.T) {
 	server := startAPIServer(t)
 	server.missing = true
 	f := newFramework(t, server, time.Millisecond,
-		newNode("cached", corev1.ContainerImage{Names: []string{appDigest, appImage}, SizeBytes: 300 * mib}), newNode("empty"))
+		newNode("cached", corev1.ContainerImage{Names: []string{appDigest, appImage}, SizeBytes: 3000 * mib}), newNode("empty"))
 	for name, pod := range map[string]*corev1.Pod{"restoring": restoringPod(), "starts fresh": enabledPod()} {
 		t.Run(name, func(t *testing.T) {
 			refusals, scores := place(t, f, pod)
@@ -211,7 +210,7 @@ func TestPlacementWithoutCRDs(t *testing.T) {
 }
 
 func TestPlacementWithoutPatience(t *testing.T) {
-	app := v1alpha1.NodeImage{Name: appDigest, Bytes: 300 * mib}
+	app := appStored()
 	server := startAPIServer(t, newProfile("fits", true), newProfile("unverified", false, app), newProfile("cached", true, app), newCheckpoint())
 	f := newFrameworkWith(t, server, `{"restorePatience":"0s"}`, time.Minute,
 		newNode("fits"), newNode("unverified"), newNode("cached"), newNode("bare"))

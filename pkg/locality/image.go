@@ -3,6 +3,7 @@
 package locality
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 
@@ -19,11 +20,23 @@ type image struct {
 	names  []string     // as node.status.images may have it
 	digest string       // sha256:…; empty when only a tag is known
 	bytes  int64        // 0: no node has it
-	layers []sizedLayer // nil: not known
+	layers []sizedLayer // nil: not known; without those of the images before it in the same pod
+
+	// How the nodes' indexes have it.
+	nameIDs []imageindex.NameID
+	id      imageindex.ImageID
+	hasID   bool
 }
 
-// id is how the nodes' indexes have it; false when its digest is not known.
-func (i image) id() (imageindex.ImageID, bool) { return imageindex.ImageOf(i.digest) }
+// identified is the image with the IDs of its names and digest.
+func (i image) identified() image {
+	i.nameIDs = i.nameIDs[:0:0]
+	for _, name := range i.names {
+		i.nameIDs = append(i.nameIDs, imageindex.NameOf(name))
+	}
+	i.id, i.hasID = imageindex.ImageOf(i.digest)
+	return i
+}
 
 // reference reads an image's name. One that cannot be parsed is looked for as it is.
 func reference(name string) image {
@@ -41,43 +54,39 @@ func reference(name string) image {
 	return image{names: []string{full, name}, digest: digest}
 }
 
-// needed returns the images that the pod needs on its node, each once, none of them resolved. A checkpoint image is one
-// pod's own and on no node: in its place stands the base image that it is restored upon.
+// needed returns the images that the pod needs on its node, each once, none of them resolved: for a container that is restored its checkpoint image and
+// the base image upon which that is restored.
 func needed(pod *corev1.Pod, c *checkpoint) []image {
-	names := make([]string, 0, len(pod.Spec.InitContainers)+len(pod.Spec.Containers)+len(pod.Spec.Volumes))
+	var images []image
+	add := func(i image) {
+		known := func(other image) bool {
+			return other.names[0] == i.names[0] || i.digest != "" && other.digest == i.digest
+		}
+		if i.names[0] != "" && !slices.ContainsFunc(images, known) {
+			images = append(images, i.identified())
+		}
+	}
 	swapped := swappedImages(pod)
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range containers {
-			names = append(names, startImage(&containers[i], c, swapped))
+			add(reference(startImage(&containers[i], c, swapped)))
+			if saved, ok := c.part(containers[i].Name); ok {
+				add(saved.image)
+			}
 		}
 	}
 	for i := range pod.Spec.Volumes {
 		if v := pod.Spec.Volumes[i].Image; v != nil {
-			names = append(names, v.Reference)
-		}
-	}
-	var images []image
-	for _, name := range names {
-		i := reference(name)
-		known := func(other image) bool {
-			return other.names[0] == i.names[0] || i.digest != "" && other.digest == i.digest
-		}
-		if name != "" && !slices.ContainsFunc(images, known) {
-			images = append(images, i)
+			add(reference(v.Reference))
 		}
 	}
 	return images
 }
 
-// startImage returns the image that the container is started or restored from, by digest if that is known.
+// startImage returns the image that the container is started from, or upon which it is restored, by digest if that is known.
 func startImage(container *corev1.Container, c *checkpoint, swapped map[string]string) string {
-	if c != nil {
-		if base, ok := c.bases[container.Name]; ok {
-			if base.digest != "" {
-				return base.digest
-			}
-			return base.name
-		}
+	if saved, ok := c.part(container.Name); ok {
+		return cmp.Or(saved.baseDigest, saved.base)
 	}
 	if base, ok := swapped[container.Name]; ok {
 		return base
@@ -96,14 +105,14 @@ func swappedImages(pod *corev1.Pod) map[string]string {
 	return bases
 }
 
-// resolve fills in the images' sizes and layers from what the nodes have, and drops those that no node has: they are the same
+// resolve fills in the images' sizes and layers from what the nodes have, and drops those of which nobody knows the size: they are the same
 // work everywhere.
 func resolve(images []image, known *catalog, nodes []fwk.NodeInfo) []image {
 	var resolved []image
 	for _, i := range images {
 		layers, found := known.layersOf(i)
-		if !found {
-			i = reported(i, nodes)
+		if !found && i.bytes == 0 {
+			i = reported(i, nodes).identified()
 			layers, found = known.layersOf(i)
 		}
 		if found {
@@ -116,7 +125,52 @@ func resolve(images []image, known *catalog, nodes []fwk.NodeInfo) []image {
 			resolved = append(resolved, i)
 		}
 	}
-	return resolved
+	return distinct(resolved)
+}
+
+// distinct leaves each layer with the first of the images that has it: it is pulled once.
+func distinct(images []image) []image {
+	if len(images) < 2 {
+		return images
+	}
+	seen := map[imageindex.LayerID]bool{}
+	for k := range images {
+		if images[k].layers == nil {
+			continue
+		}
+		own := []sizedLayer{}
+		for _, l := range images[k].layers {
+			if !seen[l.id] {
+				seen[l.id] = true
+				own = append(own, l)
+			}
+		}
+		images[k].layers = own
+	}
+	return images
+}
+
+// lacking adds to the job what a node has to pull of the image.
+func (i *image) lacking(n *node, reported map[string]*fwk.ImageStateSummary, j *job) {
+	if n.has(i) {
+		return
+	}
+	for _, name := range i.names {
+		if _, ok := reported[name]; ok {
+			return
+		}
+	}
+	if i.layers == nil {
+		j.whole = append(j.whole, wholeImage{i.names[0], i.bytes})
+		return
+	}
+	for _, l := range i.layers {
+		if n == nil {
+			j.layers = append(j.layers, l)
+		} else if _, have := n.Layers[l.id]; !have {
+			j.layers = append(j.layers, l)
+		}
+	}
 }
 
 // reported completes an image from the status of the first node that reports it.

@@ -4,7 +4,6 @@ package locality
 
 import (
 	"maps"
-	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,14 +17,16 @@ type node struct {
 	metav1.ObjectMeta // the name and the resource version only
 	abilities
 	*imageindex.Index
+	pullRate int64 // measured, in bytes a second; 0: not measured
 }
 
 // abilities is what decides whether a node can restore a checkpoint.
 type abilities struct {
 	arch          string
-	cpuFeatures   []string // sorted
+	cpu           features
 	cgroupVersion int32
-	runtime       string          // the family (containerd)
+	runtime       string // the family (containerd)
+	kernel, criu  release
 	verified      map[string]bool // restore methods
 }
 
@@ -34,9 +35,11 @@ func newNode(p *v1alpha1.NodeProfile) *node {
 		ObjectMeta: metav1.ObjectMeta{Name: p.Name, ResourceVersion: p.ResourceVersion},
 		abilities: abilities{
 			arch:          p.Status.Arch,
-			cpuFeatures:   slices.Sorted(slices.Values(p.Status.CPUFeatures)),
+			cpu:           featuresOf(p.Status.CPUFeatures),
 			cgroupVersion: p.Status.CgroupVersion,
 			runtime:       runtimeFamily(p.Status.Runtime),
+			kernel:        releaseOf(p.Status.Kernel),
+			criu:          releaseOf(p.Status.CRIUVersion),
 			verified:      make(map[string]bool, len(p.Status.RestoreMethods)),
 		},
 	}
@@ -45,18 +48,42 @@ func newNode(p *v1alpha1.NodeProfile) *node {
 		// One of another version, or none yet: what the node itself reports has to do.
 		index = &imageindex.Index{}
 	}
-	n.Index = index
+	n.Index, n.pullRate = index, p.Status.PullBytesPerSecond
 	for _, m := range p.Status.RestoreMethods {
 		n.verified[m.Name] = m.Verified
 	}
 	return n
 }
 
+// measured is the node's pull rate in bytes a second, 0 where none was measured. n may be nil.
+func (n *node) measured() int64 {
+	if n == nil {
+		return 0
+	}
+	return n.pullRate
+}
+
+// has reports whether the image is on the node, by its digest or by one of its names. n may be nil.
+func (n *node) has(i *image) bool {
+	if n == nil {
+		return false
+	}
+	if _, have := n.Images[i.id]; have && i.hasID {
+		return true
+	}
+	for _, name := range i.nameIDs {
+		if _, have := n.Names[name]; have {
+			return true
+		}
+	}
+	return false
+}
+
 // sameAbilities reports whether the nodes can restore the same checkpoints.
 func (n *node) sameAbilities(other *node) bool {
 	a, b := n.abilities, other.abilities
 	return a.arch == b.arch && a.cgroupVersion == b.cgroupVersion && a.runtime == b.runtime &&
-		slices.Equal(a.cpuFeatures, b.cpuFeatures) && maps.Equal(a.verified, b.verified)
+		a.kernel == b.kernel && a.criu == b.criu && a.cpu == b.cpu && maps.Equal(a.verified, b.verified)
 }
 
 // runtimeFamily returns containerd of containerd://2.3.7.

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/utils/clock"
@@ -26,10 +27,12 @@ const startupWait = 5 * time.Second
 
 // Plugin implements the extension points of CheckpointLocality. It is safe for concurrent use, as the framework demands.
 type Plugin struct {
-	args    CheckpointLocalityArgs
-	handle  fwk.Handle
-	data    *data
-	waiting *waiting
+	args      CheckpointLocalityArgs
+	predictor predictor
+	handle    fwk.Handle
+	data      *data
+	waiting   *waiting
+	underWay  *underWay
 }
 
 var (
@@ -37,6 +40,8 @@ var (
 	_ fwk.FilterPlugin      = &Plugin{}
 	_ fwk.PreScorePlugin    = &Plugin{}
 	_ fwk.ScorePlugin       = &Plugin{}
+	_ fwk.ScoreExtensions   = &Plugin{}
+	_ fwk.ReservePlugin     = &Plugin{}
 	_ fwk.EnqueueExtensions = &Plugin{}
 	_ fwk.SignPlugin        = &Plugin{}
 )
@@ -51,6 +56,8 @@ func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin
 type timing struct {
 	clock   clock.WithTicker
 	startup time.Duration
+	// data is newData where it is nil.
+	data func(*rest.Config) (*data, error)
 }
 
 func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, t timing) (*Plugin, error) {
@@ -62,22 +69,32 @@ func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, t tim
 		return nil, errors.New("reading the scheduler's client configuration: there is none")
 	}
 	registerMetrics()
-	d, err := newData(handle.KubeConfig())
+	source := newData
+	if t.data != nil {
+		source = t.data
+	}
+	d, err := source(handle.KubeConfig())
 	if err != nil {
 		return nil, fmt.Errorf("preparing the watch of %s: %w", v1alpha1.GroupVersion, err)
 	}
 	p := &Plugin{
-		args:    args,
-		handle:  handle,
-		data:    d,
-		waiting: newWaiting(t.clock, args.RestorePatience.Duration),
+		args:      args,
+		predictor: newPredictor(args.Model),
+		handle:    handle,
+		data:      d,
+		waiting:   newWaiting(t.clock, args.RestorePatience.Duration),
+		underWay:  newUnderWay(t.clock),
 	}
 	if err := d.subscribe(p.nodeChanged, p.checkpointChanged); err != nil {
 		return nil, fmt.Errorf("subscribing to %s: %w", v1alpha1.GroupVersion, err)
 	}
 	// The lister has to be asked for before the scheduler starts its informers.
-	pods := handle.SharedInformerFactory().Core().V1().Pods().Lister()
-	p.waiting.live = func(pod *corev1.Pod) (*corev1.Pod, error) { return pods.Pods(pod.Namespace).Get(pod.Name) }
+	pods := handle.SharedInformerFactory().Core().V1().Pods()
+	lister := pods.Lister()
+	p.waiting.live = func(pod *corev1.Pod) (*corev1.Pod, error) { return lister.Pods(pod.Namespace).Get(pod.Name) }
+	if err := p.watchPods(pods.Informer()); err != nil {
+		return nil, fmt.Errorf("subscribing to pods: %w", err)
+	}
 	p.waiting.activate = handle.Activate
 	p.waiting.givenUp = p.giveUp
 
@@ -86,6 +103,7 @@ func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, t tim
 	if !d.wait(ctx, t.startup) {
 		logger.Info("NodeProfiles or PodCheckpoints cannot be read yet: restoring pods are placed without regard to them", "waited", t.startup)
 	}
+	go p.underWay.run(ctx)
 	go p.waiting.run(klog.NewContext(ctx, logger))
 	return p, nil
 }

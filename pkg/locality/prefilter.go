@@ -4,7 +4,6 @@ package locality
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,8 +19,10 @@ const newNodeAge = 3 * time.Minute
 // demandsKey is where PreFilter leaves the *demands for Filter.
 const demandsKey fwk.StateKey = Name + "/demands"
 
-// demands are what Filter looks at in the nodes.
+// demands are what Filter looks at in the nodes, beside whether they end.
 type demands struct {
+	// stays is whether the node must not be about to leave (see leaving).
+	stays bool
 	// target is what a node has to offer, nil when anything will do.
 	target *target
 }
@@ -29,61 +30,80 @@ type demands struct {
 // Clone returns the demands themselves: they never change.
 func (d *demands) Clone() fwk.StateData { return d }
 
-// target is what a node has to offer to the pod of the scheduling cycle.
-type target struct {
-	method       string
-	requirements v1alpha1.Requirements
-	cpu          CPUFeaturePolicy
+func (d *demands) refuses(node *corev1.Node, known *data) *refusal {
+	if d.stays {
+		if r := leaving(node); r != nil {
+			return r
+		}
+	}
+	if d.target == nil {
+		return nil
+	}
+	return d.target.refuses(known.node(node.Name))
 }
 
-func (t *target) refuses(n *node) *refusal { return fit(n, t.method, t.requirements, t.cpu) }
+// target is what a node has to offer to the pod of the scheduling cycle.
+type target struct {
+	demand
+	by policy
+}
 
-// PreFilter skips Filter for every pod that may go anywhere: one that is not opted in, and, as long as no node ends, one that does not
-// restore, one whose checkpoint is over, one that has waited long enough, and any while NodeProfiles cannot be read.
+func (t *target) refuses(n *node) *refusal { return fit(n, t.demand, t.by) }
+
+// PreFilter skips Filter for pods that are not opted in. One that does not restore, or may start cold, is kept off nodes that end and no others: to look
+// for such nodes here would take longer, in a large cluster, than to let Filter see those that the scheduler asks about.
 func (p *Plugin) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodes []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
 	if !optedIn(pod) {
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
 	d := &demands{}
 	if restoring(pod) {
-		d.target = p.restoreTarget(pod, nodes)
-	}
-	if d.target == nil && !p.anyEnding(pod, nodes) {
-		return nil, fwk.NewStatus(fwk.Skip)
+		d = p.restoreDemands(pod, nodes)
 	}
 	state.Write(demandsKey, d)
 	return nil, nil
 }
 
-// restoreTarget is what a node has to offer for the pod to be restored there, nil where it may go anywhere.
-func (p *Plugin) restoreTarget(pod *corev1.Pod, nodes []fwk.NodeInfo) *target {
+// restoreDemands are none where the pod is going to start cold: its checkpoint is over, or it has waited long enough.
+func (p *Plugin) restoreDemands(pod *corev1.Pod, nodes []fwk.NodeInfo) *demands {
 	patient := p.waiting.enter(pod)
 	t, outcome := p.target(p.checkpointOf(pod))
 	if t != nil && !patient {
 		t, outcome = nil, outcomePatienceOver
 	}
 	decisions.WithLabelValues(outcome).Inc()
-	if t != nil && !p.hope(pod, t, nodes) {
-		p.waiting.despair(pod)
+	d := &demands{stays: patient && outcome != outcomeCheckpointOver, target: t}
+	if d.stays {
+		fits, hope := p.prospects(pod, d, nodes)
+		p.waiting.expect(pod, fits, hope)
 	}
-	return t
+	return d
 }
 
-// hope reports whether the pod may wait for any of the nodes: one that can restore it, or one so new that its agent has had no time to
-// tell. A node that is cordoned or ends, as the pod's former one most often is, is nothing to wait for, nor is one that the pod itself rules out.
-func (p *Plugin) hope(pod *corev1.Pod, t *target, nodes []fwk.NodeInfo) bool {
+// prospects reports whether the pod could be restored on any of the nodes as they are, whatever other plugins say; and whether it may wait for one: that
+// can restore it, or is so new that its agent has had no time to tell. A node that is cordoned or ends, as the pod's former one most often is, is
+// nothing to wait for, nor is one that the pod itself rules out.
+func (p *Plugin) prospects(pod *corev1.Pod, d *demands, nodes []fwk.NodeInfo) (fits, hope bool) {
 	wanted := nodeaffinity.GetRequiredNodeAffinity(pod)
-	return slices.ContainsFunc(nodes, func(info fwk.NodeInfo) bool {
+	now := p.waiting.clock.Now()
+	for _, info := range nodes {
 		n := info.Node()
-		if n == nil || n.Spec.Unschedulable || ending(pod, n, p.waiting.clock.Now()) != nil {
-			return false
+		if n == nil || ending(pod, n, now) != nil {
+			continue
 		}
-		if matches, err := wanted.Match(n); err != nil || !matches {
-			return false
+		r := d.refuses(n, p.data)
+		fits = fits || r == nil
+		if r != nil && (!r.passes() || now.Sub(n.CreationTimestamp.Time) >= newNodeAge) {
+			continue
 		}
-		r := t.refuses(p.data.node(n.Name))
-		return r == nil || r.passes() && p.waiting.clock.Since(n.CreationTimestamp.Time) < newNodeAge
-	})
+		if matches, err := wanted.Match(n); err == nil && matches {
+			hope = true
+		}
+		if fits && hope {
+			break
+		}
+	}
+	return fits, hope
 }
 
 // PreFilterExtensions returns nil: other pods on a node do not matter.
@@ -92,15 +112,16 @@ func (*Plugin) PreFilterExtensions() fwk.PreFilterExtensions { return nil }
 // target returns nil where a restoring pod may go anywhere, and the outcome for the metric. A checkpoint that is not known makes
 // no demands of its own.
 func (p *Plugin) target(c *checkpoint) (*target, string) {
+	by := policy{cpu: p.args.CPUFeatures, kernel: p.args.Kernel}
 	switch {
 	case !p.data.profiled():
 		return nil, outcomeNoData
 	case c == nil:
-		return &target{method: v1alpha1.RestoreMethodImage, cpu: p.args.CPUFeatures}, outcomeCheckpointUnknown
+		return &target{newDemand(v1alpha1.RestoreMethodImage, v1alpha1.Requirements{}), by}, outcomeCheckpointUnknown
 	case c.over():
 		return nil, outcomeCheckpointOver
 	default:
-		return &target{method: v1alpha1.RestoreMethodImage, requirements: c.requirements, cpu: p.args.CPUFeatures}, outcomeChecked
+		return &target{newDemand(v1alpha1.RestoreMethodImage, c.requirements), by}, outcomeChecked
 	}
 }
 

@@ -18,6 +18,8 @@ type work struct {
 	target *target
 	// images have to be there.
 	images []image
+	// restore is how many bytes of checkpoints are restored.
+	restore int64
 }
 
 // Clone returns the work itself: it never changes.
@@ -33,15 +35,30 @@ func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.P
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	w := &work{}
-	c := p.checkpointOf(pod)
-	if restoring(pod) {
-		w.target, _ = p.target(c)
-	}
-	w.images = resolve(needed(pod, c), p.data.images, nodes)
+	w := p.workFor(pod, nodes)
 	if w.target == nil && len(w.images) == 0 {
 		return fwk.NewStatus(fwk.Skip)
 	}
 	state.Write(workKey, w)
 	return nil
+}
+
+// workFor is what has to be done for the pod. Images that no NodeProfile knows are looked for among what the nodes report of themselves.
+func (p *Plugin) workFor(pod *corev1.Pod, nodes []fwk.NodeInfo) *work {
+	w, c := &work{}, p.checkpointOf(pod)
+	if restoring(pod) {
+		w.target, _ = p.target(c)
+		w.restore = c.restored(pod)
+	}
+	w.images = resolve(needed(pod, c), p.data.images, nodes)
+	return w
+}
+
+// on is what is left to do on one node; n is nil for a node without a profile, of which only the images that it reports itself are known.
+func (w *work) on(n *node, reported map[string]*fwk.ImageStateSummary) job {
+	j := job{restore: w.restore}
+	for i := range w.images {
+		w.images[i].lacking(n, reported, &j)
+	}
+	return j
 }

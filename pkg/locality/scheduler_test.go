@@ -42,6 +42,8 @@ type running struct {
 	clock  *clocktesting.FakeClock
 	events chan string
 	bound  chan *corev1.Binding
+	// versions counts the nodes that the test replaced.
+	versions int
 }
 
 func startScheduler(t *testing.T, server *apiServer, startup time.Duration, nodes ...*corev1.Node) *running {
@@ -127,15 +129,16 @@ func (r *running) awaitRefusal(t *testing.T, want string) {
 	}
 }
 
-func (r *running) awaitBinding(t *testing.T, node string) {
+// awaitBinding waits until a pod is bound, to one of the nodes.
+func (r *running) awaitBinding(t *testing.T, nodes ...string) {
 	t.Helper()
 	select {
 	case b := <-r.bound:
-		if b.Target.Name != node {
-			t.Fatalf("bound to %q, want %q", b.Target.Name, node)
+		if !slices.Contains(nodes, b.Target.Name) {
+			t.Fatalf("bound to %q, want %q", b.Target.Name, nodes)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatalf("not bound, want %q", node)
+		t.Fatalf("not bound, want %q", nodes)
 	}
 }
 
@@ -176,7 +179,7 @@ func TestRefusedPodWakes(t *testing.T) {
 func TestRefusedPodLosesPatience(t *testing.T) {
 	lacking := newProfile("node", true)
 	lacking.Status.CPUFeatures = []string{"sse2"}
-	const cpu = "1 node(s) whose CPU lacks features that the checkpoint may use (avx2)"
+	const cpu = "1 node(s) whose CPU lacks avx2 that the checkpoint may use"
 	const unverified = "1 node(s) whose agent has not verified restoring by method image"
 	young := newNode("node")
 	young.CreationTimestamp = metav1.NewTime(time.Now().Add(-time.Minute))
@@ -218,7 +221,7 @@ func TestOnlyNodesOfThePodGiveHope(t *testing.T) {
 	pod := restoringPod()
 	pod.Spec.NodeSelector = node.Labels
 	r.create(t, pod)
-	const cpu = "1 node(s) whose CPU lacks features that the checkpoint may use (avx2)"
+	const cpu = "1 node(s) whose CPU lacks avx2 that the checkpoint may use"
 	r.awaitRefusal(t, cpu)
 	r.clock.Step(hopeless)
 	r.awaitGivenUp(t, "no node can restore it: "+cpu)
@@ -265,7 +268,7 @@ func TestRefusedPodWakesWhenItsCheckpointIsDeleted(t *testing.T) {
 	server := startAPIServer(t, profile, newCheckpoint())
 	r := startScheduler(t, server, time.Minute, newNode("node"))
 	r.create(t, restoringPod())
-	r.awaitRefusal(t, "1 node(s) whose CPU lacks features that the checkpoint may use (avx2).")
+	r.awaitRefusal(t, "1 node(s) whose CPU lacks avx2 that the checkpoint may use.")
 	server.remove(newCheckpoint())
 	r.awaitBinding(t, "node")
 }
@@ -288,7 +291,7 @@ func TestImagesThatComeAndGoWakeNobody(t *testing.T) {
 	pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("8")}
 	r.create(t, pod)
 	r.awaitRefusal(t, "1 Insufficient cpu")
-	server.put(newProfile("node", true, v1alpha1.NodeImage{Name: appDigest, Bytes: mib}))
+	server.put(newProfile("node", true, stored("a", appImage, layer("1", mib))))
 	select {
 	case e := <-r.events:
 		t.Errorf("got the event %q, want no attempt: the node can restore what it could before", e)
@@ -308,7 +311,7 @@ func TestSchedulerWithoutCRDs(t *testing.T) {
 }
 
 func TestRestoringPodPrefersTheBaseImage(t *testing.T) {
-	app := v1alpha1.NodeImage{Name: appDigest, Bytes: 300 * mib}
+	app := appStored()
 	server := startAPIServer(t, newProfile("a", true), newProfile("b", true, app), newProfile("c", true), newCheckpoint())
 	r := startScheduler(t, server, time.Minute, newNode("a"), newNode("b"), newNode("c"))
 	r.create(t, restoringPod())

@@ -4,74 +4,59 @@ package locality
 
 import (
 	"context"
+	"math"
 
 	corev1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
-
-	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
-// littleBytes is as much as is pulled in less time than a container takes to start. A pod that needs less than that gains
-// little from a node that has it, and the plugin's voice falls with it.
-const littleBytes = 32 << 20
+// never is the score, before it is normalized, of a node where the pod would have to start cold in place of being restored.
+const never = math.MaxInt64
 
-// Score returns the share, in hundredths, of the images' bytes that need not be pulled to the node; 0 for a node where the pod
-// would have to start cold in place of being restored.
+// Score returns in how many milliseconds the pod is predicted to run on the node.
 func (p *Plugin) Score(_ context.Context, state fwk.CycleState, _ *corev1.Pod, nodeInfo fwk.NodeInfo) (int64, *fwk.Status) {
 	w, ok := read[*work](state, workKey)
 	if !ok {
 		return 0, nil
 	}
-	n := p.data.node(nodeInfo.Node().Name)
+	return p.predict(w, nodeInfo), nil
+}
+
+// predict is Score's result, and never for a node that can't restore the pod.
+func (p *Plugin) predict(w *work, nodeInfo fwk.NodeInfo) int64 {
+	name := nodeInfo.Node().Name
+	n := p.data.node(name)
 	if w.target != nil && w.target.refuses(n) != nil {
-		return fwk.MinScore, nil
+		return never
 	}
-	return present(w.images, n, nodeInfo.GetImageStates()), nil
+	l := p.underWay.loadWith(name, w.on(n, nodeInfo.GetImageStates()))
+	return int64(1000 * p.predictor.seconds(l, n.measured()))
 }
 
-// ScoreExtensions returns nil: Score's range is the framework's.
-func (*Plugin) ScoreExtensions() fwk.ScoreExtensions { return nil }
+// ScoreExtensions returns the plugin, for NormalizeScore.
+func (p *Plugin) ScoreExtensions() fwk.ScoreExtensions { return p }
 
-// present returns the share of the images' bytes that is on a node, from fwk.MinScore to fwk.MaxScore; n is nil for a node
-// without a profile, of which only the images that it reports itself are known.
-func present(images []image, n *node, reported map[string]*fwk.ImageStateSummary) int64 {
-	var total, missing int64
-	for _, i := range images {
-		total += i.bytes
-		missing += i.missing(n, reported)
-	}
-	total = max(total, littleBytes)
-	return fwk.MaxScore * (total - missing) / total
+// NormalizeScore gives the node where the pod runs soonest fwk.MaxScore, and each other one less by the time that it takes more: by the whole
+// range for the args' FullScale, or for the worst node where that takes longer still. So a second is worth less where it matters less, and other plugins
+// decide between nodes that are about as good.
+func (p *Plugin) NormalizeScore(_ context.Context, _ fwk.CycleState, _ *corev1.Pod, scores fwk.NodeScoreList) *fwk.Status {
+	normalize(scores, p.args.Model.FullScale.Milliseconds())
+	return nil
 }
 
-// missing returns how many of the image's bytes have to be pulled.
-func (i image) missing(n *node, reported map[string]*fwk.ImageStateSummary) int64 {
-	for _, name := range i.names {
-		if _, ok := reported[name]; ok {
-			return 0
+func normalize(scores fwk.NodeScoreList, fullScale int64) {
+	best, worst := int64(never), int64(0)
+	for _, s := range scores {
+		if s.Score != never {
+			best, worst = min(best, s.Score), max(worst, s.Score)
 		}
 	}
-	if n == nil {
-		return i.bytes
-	}
-	for _, name := range i.names {
-		if _, ok := n.Names[imageindex.NameOf(name)]; ok {
-			return 0
+	span := max(worst-best, fullScale)
+	for i, s := range scores {
+		if s.Score == never {
+			scores[i].Score = fwk.MinScore
+			continue
 		}
+		scores[i].Score = fwk.MaxScore - fwk.MaxScore*(s.Score-best)/span
 	}
-	if id, ok := i.id(); ok {
-		if _, have := n.Images[id]; have {
-			return 0
-		}
-	}
-	if len(i.layers) == 0 {
-		return i.bytes
-	}
-	var absent int64
-	for _, l := range i.layers {
-		if _, have := n.Layers[l.id]; !have {
-			absent += l.bytes
-		}
-	}
-	return absent
 }

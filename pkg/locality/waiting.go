@@ -28,6 +28,10 @@ const (
 	// fallBackTime is what the controllers get to send a pod that was given up back to its base images. A node that can't restore it
 	// does not get it before: it might try.
 	fallBackTime = 5 * time.Second
+
+	// checkpointWait is how long a new pod waits for its checkpoint, which the webhook claimed before the pod was made, to be seen here. After it the pod
+	// is tried by its restore method alone.
+	checkpointWait = 5 * time.Second
 )
 
 // waiting knows the restoring pods that are not bound yet. It wakes them when something changed for them, and bounds how long
@@ -48,8 +52,13 @@ type waiting struct {
 
 type waiter struct {
 	pod      *corev1.Pod
+	held     time.Time      // when it was first held for its checkpoint; zero before
+	tried    bool           // a cycle has begun, or is due although the checkpoint is not known
 	refused  time.Time      // the first refusal of a node that would have taken the pod; zero before
 	hopeless bool           // no node of the last cycle can restore it, nor will
+	stuck    bool           // no node fitted it in the last cycle
+	changed  bool           // something has, for the pod, since that cycle began
+	idle     bool           // it was held for that since
 	refusals map[string]int // of the last cycle, by their message
 	givenUp  time.Time      // when its patience had run out; zero before
 	woken    bool           // after that, to go anywhere
@@ -59,26 +68,68 @@ func newWaiting(clk clock.WithTicker, patience time.Duration) *waiting {
 	return &waiting{clock: clk, patience: patience, pods: map[types.UID]*waiter{}}
 }
 
-// enter notes that a scheduling cycle of the pod begins, and reports whether nodes may be refused in it. It is called before
-// the cycle reads anything, so that a change during the cycle is not lost.
-func (w *waiting) enter(pod *corev1.Pod) (patient bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// entry is the pod's, made where there is none. The lock is held.
+func (w *waiting) entry(pod *corev1.Pod) *waiter {
 	entry := w.pods[pod.UID]
 	if entry == nil {
 		entry = &waiter{}
 		w.pods[pod.UID] = entry
 	}
-	entry.pod, entry.hopeless, entry.refusals = pod, false, map[string]int{}
-	return w.patience > 0 && !w.anywhere(entry)
+	entry.pod = pod
+	return entry
 }
 
-// despair notes that no node of the pod's cycle can restore it, nor will.
-func (w *waiting) despair(pod *corev1.Pod) {
+// hold returns why a scheduling cycle of the pod would be wasted now, and whether that is news; empty when one is due. seen tells whether the pod's
+// checkpoint is known; it is asked after the pod was noted, so that a checkpoint that comes at that moment wakes it. No pod is held for ever: the first
+// reason lasts for checkpointWait, the second until the pod's patience has run out, and a pod that loses none is not held for it.
+func (w *waiting) hold(pod *corev1.Pod, seen func() bool) (why holdReason, news bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	entry := w.entry(pod)
+	switch {
+	case w.patience == 0:
+		return "", false
+	case !entry.tried && !seen():
+		if news = entry.held.IsZero(); news {
+			entry.held = w.clock.Now()
+		}
+		if entry.tried = w.clock.Since(entry.held) >= checkpointWait; entry.tried {
+			return "", false
+		}
+		return heldForCheckpoint, news
+	case entry.stuck && !entry.changed && !entry.refused.IsZero() && !w.anywhere(entry):
+		news, entry.idle = !entry.idle, true
+		return heldForNode, news
+	}
+	return "", false
+}
+
+// stir notes that something changed for the pod.
+func (w *waiting) stir(pod *corev1.Pod) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if entry := w.pods[pod.UID]; entry != nil {
-		entry.hopeless = true
+		entry.changed = true
+	}
+}
+
+// enter notes that a scheduling cycle of the pod begins, and reports whether nodes may be refused in it. It is called before
+// the cycle reads anything, so that a change during the cycle is not lost.
+func (w *waiting) enter(pod *corev1.Pod) (patient bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	entry := w.entry(pod)
+	entry.refusals = map[string]int{}
+	entry.tried, entry.hopeless, entry.stuck, entry.changed, entry.idle = true, false, false, false, false
+	return w.patience > 0 && !w.anywhere(entry)
+}
+
+// expect notes what may come of the pod's cycle: whether any node fits it as it is, and whether there is one to wait for.
+func (w *waiting) expect(pod *corev1.Pod, fits, hope bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if entry := w.pods[pod.UID]; entry != nil {
+		entry.stuck, entry.hopeless = !fits, !hope
 	}
 }
 
@@ -125,11 +176,17 @@ func (e *waiter) why(waited time.Duration) string {
 
 // wake has the pods scheduled again for which concerns returns true.
 func (w *waiting) wake(logger klog.Logger, concerns func(*corev1.Pod) bool) {
-	w.sweep(logger, func(entry *waiter) bool { return !entry.woken && concerns(entry.pod) })
+	w.sweep(logger, func(entry *waiter) bool {
+		if entry.woken || !concerns(entry.pod) {
+			return false
+		}
+		entry.changed = true
+		return true
+	})
 }
 
-// run gives each pod up once, when its patience has run out, and has it scheduled again once when it may go anywhere, until ctx is
-// done.
+// run gives each pod up once, when its patience has run out, and has it scheduled again once when it may go anywhere, and once when its checkpoint
+// did not come, until ctx is done.
 func (w *waiting) run(ctx context.Context) {
 	logger := klog.FromContext(ctx)
 	ticker := w.clock.NewTicker(patienceTick)
@@ -151,6 +208,10 @@ func (w *waiting) tick(logger klog.Logger) {
 	}
 	var givenUp []lost
 	w.sweep(logger, func(entry *waiter) bool {
+		if !entry.tried && !entry.held.IsZero() && w.clock.Since(entry.held) >= checkpointWait {
+			entry.tried = true
+			return true
+		}
 		if entry.givenUp.IsZero() {
 			if w.impatient(entry) {
 				entry.givenUp = w.clock.Now()

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package locality
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Model are the constants of the predicted time until a pod runs on a node. Rates are in bytes a second; what is pulled counts as it is in the
+// registry, compressed.
+type Model struct {
+	// PullBytesPerSecond is the bandwidth of a node that has measured none. Default 64Mi.
+	PullBytesPerSecond *resource.Quantity `json:"pullBytesPerSecond,omitempty"`
+	// UnpackBytesPerSecond is how fast pulled layers are unpacked. Default 128Mi.
+	UnpackBytesPerSecond *resource.Quantity `json:"unpackBytesPerSecond,omitempty"`
+	// RestoreBytesPerSecond is how fast a checkpoint, uncompressed, becomes a process. Default 512Mi.
+	RestoreBytesPerSecond *resource.Quantity `json:"restoreBytesPerSecond,omitempty"`
+	// StartTime is what a pod takes beside, and each that starts on the node before it. Default 1s.
+	StartTime *metav1.Duration `json:"startTime,omitempty"`
+	// FullScale is the difference of predicted time that is worth the whole range of scores; differences beyond it share the range. Default 10s.
+	FullScale *metav1.Duration `json:"fullScale,omitempty"`
+}
+
+// The bounds of the model's constants. A rate below a kibibyte or a scale below a millisecond is a mistake of the unit.
+const (
+	minRate      = 1 << 10
+	maxStartTime = time.Hour
+	minFullScale = time.Millisecond
+	maxFullScale = time.Hour
+)
+
+func defaultTo[T any](field **T, value T) {
+	if *field == nil {
+		*field = &value
+	}
+}
+
+func (m *Model) setDefaults() {
+	defaultTo(&m.PullBytesPerSecond, resource.MustParse("64Mi"))
+	defaultTo(&m.UnpackBytesPerSecond, resource.MustParse("128Mi"))
+	defaultTo(&m.RestoreBytesPerSecond, resource.MustParse("512Mi"))
+	defaultTo(&m.StartTime, metav1.Duration{Duration: time.Second})
+	defaultTo(&m.FullScale, metav1.Duration{Duration: 10 * time.Second})
+}
+
+func (m *Model) validate(path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, rate := range []struct {
+		name  string
+		value *resource.Quantity
+	}{
+		{"pullBytesPerSecond", m.PullBytesPerSecond},
+		{"unpackBytesPerSecond", m.UnpackBytesPerSecond},
+		{"restoreBytesPerSecond", m.RestoreBytesPerSecond},
+	} {
+		if rate.value.Value() < minRate {
+			errs = append(errs, field.Invalid(path.Child(rate.name), rate.value.String(), fmt.Sprintf("must be at least %d bytes a second", minRate)))
+		}
+	}
+	if d := m.StartTime.Duration; d < 0 || d > maxStartTime {
+		errs = append(errs, field.Invalid(path.Child("startTime"), d.String(), fmt.Sprintf("must be from 0s to %s", maxStartTime)))
+	}
+	if d := m.FullScale.Duration; d < minFullScale || d > maxFullScale {
+		errs = append(errs, field.Invalid(path.Child("fullScale"), d.String(), fmt.Sprintf("must be from %s to %s", minFullScale, maxFullScale)))
+	}
+	return errs
+}
+
+// predictor is a Model as it is reckoned with, in bytes and seconds.
+type predictor struct {
+	pull, unpack, restore, start float64
+}
+
+func newPredictor(m Model) predictor {
+	return predictor{
+		pull: m.PullBytesPerSecond.AsApproximateFloat64(), unpack: m.UnpackBytesPerSecond.AsApproximateFloat64(),
+		restore: m.RestoreBytesPerSecond.AsApproximateFloat64(), start: m.StartTime.Seconds(),
+	}
+}
+
+// load is what a node has to do until a pod runs there.
+type load struct {
+	// pull are the bytes to fetch and unpack: a kubelet pulls one image after the other, as most are configured, or all of them share the line. Either
+	// way the last byte comes when all have come.
+	pull int64
+	// restore are the bytes of checkpoints to restore.
+	restore int64
+	// pods are how many start, this one included.
+	pods int
+}
+
+// seconds predicts how long a node takes for it; measured is its own pull rate in bytes a second, 0 where it has none.
+func (p predictor) seconds(l load, measured int64) float64 {
+	rate := p.pull
+	if measured > 0 {
+		rate = float64(measured)
+	}
+	return float64(l.pull)/rate + float64(l.pull)/p.unpack + float64(l.restore)/p.restore + p.start*float64(l.pods)
+}

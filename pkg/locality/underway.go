@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package locality
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/cryopod/cryopod/pkg/imageindex"
+)
+
+const (
+	// longestStart is how long a pod counts as starting: one whose image can't be pulled would for ever.
+	longestStart = 10 * time.Minute
+
+	// underWayTick is how often those are looked for.
+	underWayTick = 30 * time.Second
+)
+
+// underWay knows what each node is pulling and restoring for pods that are reserved for it or bound to it and don't run yet.
+type underWay struct {
+	clock clock.WithTicker
+
+	mu    sync.RWMutex
+	nodes map[string]*backlog
+	pods  map[types.UID]*start
+}
+
+// backlog is what is under way on one node. It is read and written under underWay's lock.
+type backlog struct {
+	layers  map[imageindex.LayerID]*coming
+	whole   map[string]*coming // images whose layers are not known, by name
+	restore int64              // bytes
+	pods    int
+}
+
+// coming is what several pods may be waiting for.
+type coming struct {
+	bytes int64
+	pods  int
+}
+
+// start is a pod on its way to run on a node.
+type start struct {
+	node string
+	job
+	begun time.Time
+	// predicted is when it should run, from begun on; 0 where nobody predicted it.
+	predicted time.Duration
+	restoring bool
+	// over is set where it has taken too long: it does not count any more.
+	over bool
+}
+
+// job is what a node has to do for one pod.
+type job struct {
+	layers  []sizedLayer
+	whole   []wholeImage
+	restore int64
+}
+
+// wholeImage is one whose layers are not known.
+type wholeImage struct {
+	name  string
+	bytes int64
+}
+
+func newUnderWay(clk clock.WithTicker) *underWay {
+	return &underWay{clock: clk, nodes: map[string]*backlog{}, pods: map[types.UID]*start{}}
+}
+
+// loadWith is what the node has to do until a pod with that job runs, with all that it does already. What both need is pulled once.
+func (u *underWay) loadWith(node string, j job) load {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.nodes[node].with(j)
+}
+
+// with is the load of a node with one job more; b is nil for a node that is idle.
+func (b *backlog) with(j job) load {
+	l := load{restore: j.restore, pods: 1}
+	for _, layer := range j.layers {
+		if b == nil || b.layers[layer.id] == nil {
+			l.pull += layer.bytes
+		}
+	}
+	for _, image := range j.whole {
+		if b == nil || b.whole[image.name] == nil {
+			l.pull += image.bytes
+		}
+	}
+	if b == nil {
+		return l
+	}
+	for _, c := range b.layers {
+		l.pull += c.bytes
+	}
+	for _, c := range b.whole {
+		l.pull += c.bytes
+	}
+	l.restore += b.restore
+	l.pods += b.pods
+	return l
+}
+
+// add notes a pod on its way. One that is known is left as it is.
+func (u *underWay) add(uid types.UID, s start) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pods[uid] != nil {
+		return
+	}
+	s.begun = u.clock.Now()
+	u.pods[uid] = &s
+	b := u.nodes[s.node]
+	if b == nil {
+		b = &backlog{layers: map[imageindex.LayerID]*coming{}, whole: map[string]*coming{}}
+		u.nodes[s.node] = b
+	}
+	for _, l := range s.layers {
+		expect(b.layers, l.id, l.bytes)
+	}
+	for _, i := range s.whole {
+		expect(b.whole, i.name, i.bytes)
+	}
+	b.restore += s.restore
+	b.pods++
+}
+
+// known reports whether the pod is on its way.
+func (u *underWay) known(uid types.UID) bool {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.pods[uid] != nil
+}
+
+// remove forgets a pod that runs, or never will, and returns what was known of it, and how long ago it was added. Nil: nothing was, or it has taken
+// too long.
+func (u *underWay) remove(uid types.UID) (*start, time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := u.pods[uid]
+	if s == nil {
+		return nil, 0
+	}
+	delete(u.pods, uid)
+	if s.over {
+		return nil, 0
+	}
+	u.lift(s)
+	return s, u.clock.Since(s.begun)
+}
+
+// lift takes what a pod needs off its node's backlog, once.
+func (u *underWay) lift(s *start) {
+	b := u.nodes[s.node]
+	if s.over || b == nil {
+		return
+	}
+	s.over = true
+	for _, l := range s.layers {
+		done(b.layers, l.id)
+	}
+	for _, i := range s.whole {
+		done(b.whole, i.name)
+	}
+	b.restore -= s.restore
+	b.pods--
+	if b.pods == 0 {
+		delete(u.nodes, s.node)
+	}
+}
+
+// arrived takes note of what a node has by now: it is not pulled any more, although the pods that waited for it may not run yet.
+func (u *underWay) arrived(node string, have *imageindex.Index) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	b := u.nodes[node]
+	if b == nil {
+		return
+	}
+	for id, c := range b.layers {
+		if _, there := have.Layers[id]; there {
+			c.bytes = 0
+		}
+	}
+}
+
+// run gives pods up that take too long, until ctx is done.
+func (u *underWay) run(ctx context.Context) {
+	ticker := u.clock.NewTicker(underWayTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+			u.expire()
+		}
+	}
+}
+
+func (u *underWay) expire() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, s := range u.pods {
+		if u.clock.Since(s.begun) > longestStart {
+			u.lift(s)
+		}
+	}
+}
+
+func expect[K comparable](all map[K]*coming, key K, bytes int64) {
+	c := all[key]
+	if c == nil {
+		c = &coming{bytes: bytes}
+		all[key] = c
+	}
+	c.pods++
+}
+
+func done[K comparable](all map[K]*coming, key K) {
+	c := all[key]
+	if c == nil {
+		return
+	}
+	c.pods--
+	if c.pods == 0 {
+		delete(all, key)
+	}
+}
+
+// bytes is what has to be pulled for the job alone.
+func (j job) bytes() (n int64) {
+	for _, l := range j.layers {
+		n += l.bytes
+	}
+	for _, i := range j.whole {
+		n += i.bytes
+	}
+	return n
+}
