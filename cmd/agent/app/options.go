@@ -132,7 +132,8 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 		"CRIU's options as runc reads them; written by the agent unless an administrator's file is there. Empty: left alone")
 
 	f.BoolVar(&o.Prefetch, "prefetch", o.Prefetch,
-		"fetch the checkpoints of pods that are restored on this node while the kubelet still pulls their base images, with the credentials of --registry-config")
+		"fetch the checkpoints of pods that are restored on this node while the kubelet still pulls their base images,\n"+
+			"with the credentials of --registry-config")
 
 	f.StringVar(&o.SystemBus, "system-bus", o.SystemBus,
 		"socket of the node's D-Bus, by which systemd-logind puts shutdowns off until pods are saved; empty: shutdowns are not watched for")

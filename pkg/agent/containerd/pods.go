@@ -45,8 +45,8 @@ type Start struct {
 	Time time.Time
 }
 
-// Restoring lists the pods of the node that were made to be restored, from the moment on that their sandboxes are made: before the CRI knows them, and before the
-// kubelet pulls anything for them.
+// Restoring lists the pods of the node that were made to be restored, from the moment on that their sandboxes are made: before the CRI knows
+// them, and before the kubelet pulls anything for them.
 func (c *Client) Restoring(ctx context.Context) ([]Start, error) {
 	all, err := c.client.ContainerService().List(ctx, sandboxes+`,labels."`+v1alpha1.LabelRestoring+`"==true`)
 	if err != nil {

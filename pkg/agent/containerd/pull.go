@@ -36,8 +36,8 @@ func (c *Client) Keep(ctx context.Context, d time.Duration) (context.Context, er
 	return leases.WithLease(ctx, lease.ID), nil
 }
 
-// Ingest brings a layer into the store, as a pull of containerd's own would, but makes no image of it. It tells how many bytes came: none when the layer is there,
-// or being pulled by somebody else. When it is broken off, what came stays for the next pull, which goes on from there.
+// Ingest brings a layer into the store, as a pull of containerd's own would, but makes no image of it. It tells how many bytes came: none when
+// the layer is there, or being pulled by somebody else. When it is broken off, what came stays for the next pull, which goes on from there.
 func (c *Client) Ingest(ctx context.Context, layer image.Blob, open func(context.Context) (io.ReadCloser, error)) (bytes int64, err error) {
 	target := ocispec.Descriptor{MediaType: layer.MediaType, Digest: digest.Digest(layer.Digest), Size: layer.Bytes}
 	// The store waits for one who pulls the same layer, in pauses of seconds in the end; this doesn't.

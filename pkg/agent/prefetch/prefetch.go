@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package prefetch brings the layers of checkpoint images to the node while the kubelet still pulls the base images that the pod is restored upon: the kubelet
-// pulls one image after the other.
+// Package prefetch brings the layers of checkpoint images to the node while the kubelet still pulls the base images that the pod is restored
+// upon: the kubelet pulls one image after the other.
 //
-// It makes no image of them. The kubelet pulls the checkpoint image all the same, with the credentials that it has for the pod, and the runtime then finds in its
-// store what has come already. When the base images are there, so that the kubelet comes to the checkpoint, it stops, and the runtime goes on from where it was: two
-// that pull the same layer would wait for each other.
+// It makes no image of them. The kubelet pulls the checkpoint image all the same, with the credentials that it has for the pod, and the runtime
+// then finds in its store what has come already. When the base images are there, so that the kubelet comes to the checkpoint, it stops, and the
+// runtime goes on from where it was: two that pull the same layer would wait for each other.
 package prefetch
 
 import (
@@ -240,8 +240,8 @@ func (p *Prefetcher) images(ctx context.Context, refs []string) (bytes int64, er
 	return bytes, nil
 }
 
-// Images are the images that the kubelet pulls for a pod that is restored: first the base images, then the checkpoint images, which are those of the pod's
-// namespace below the prefix. There are no checkpoint images for a pod that is not to be restored, any more.
+// Images are the images that the kubelet pulls for a pod that is restored: first the base images, then the checkpoint images, which are those
+// of the pod's namespace below the prefix. There are none for a pod that is not to be restored, or not any more.
 func Images(pod *corev1.Pod, prefix string) (bases, checkpoints []string) {
 	if pod.Annotations[v1alpha1.AnnotationRestoreFrom] == "" || pod.Annotations[v1alpha1.AnnotationFellBack] != "" || pod.DeletionTimestamp != nil {
 		return nil, nil

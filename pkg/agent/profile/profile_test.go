@@ -80,7 +80,10 @@ func TestConditions(t *testing.T) {
 
 // TestRestartOfTheAgent keeps what the former life found until the new one has tested, unless the runtime is another one.
 func TestRestartOfTheAgent(t *testing.T) {
-	facts := profile.Facts{Runtime: "containerd://2.3.7", CRIUVersion: "4.2.1", Test: tested(true, "fine"), Images: []imageindex.Image{{Digest: "sha256:" + strings.Repeat("a", 64)}}}
+	facts := profile.Facts{
+		Runtime: "containerd://2.3.7", CRIUVersion: "4.2.1", Test: tested(true, "fine"),
+		Images: []imageindex.Image{{Digest: "sha256:" + strings.Repeat("a", 64)}},
+	}
 	before := profile.StatusOf(facts, v1alpha1.NodeProfileStatus{}, now)
 	tests := map[string]struct {
 		runtime  string

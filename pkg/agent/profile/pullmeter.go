@@ -23,8 +23,8 @@ type Arrival struct {
 	At    time.Time
 }
 
-// PullMeter measures how many bytes a second a node pulls, from repeated looks at how far its pulls are. All pulls of a moment are one: they share what there
-// is. The zero value has measured nothing.
+// PullMeter measures how many bytes a second a node pulls, from repeated looks at how far its pulls are. All pulls of a moment are one: they
+// share what there is. The zero value has measured nothing.
 type PullMeter struct {
 	looked time.Time
 	seen   map[string]containerd.Ingest
@@ -43,8 +43,8 @@ func (m *PullMeter) Seen() []string {
 	return digests
 }
 
-// Look takes what is being pulled now and, by digest, what of Seen is whole. Once it knows enough it returns how many bytes came in which time, and begins
-// anew; before, it returns zeros. The time in which nothing came is not counted, short pauses aside.
+// Look takes what is being pulled now and, by digest, what of Seen is whole. Once it knows enough it returns how many bytes came in which time,
+// and begins anew; before, it returns zeros. The time in which nothing came is not counted, short pauses aside.
 func (m *PullMeter) Look(now time.Time, pulls []containerd.Ingest, whole map[string]Arrival) (bytes int64, took time.Duration) {
 	m.count(now, pulls, whole)
 	m.seen = make(map[string]containerd.Ingest, len(pulls))

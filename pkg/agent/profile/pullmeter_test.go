@@ -43,7 +43,8 @@ func TestPullMeter(t *testing.T) {
 			{1, nil, nil}, {2, map[string]int64{"a": 10}, nil}, {2.25, map[string]int64{"a": 15}, nil}, {2.5, nil, arrived("a", 20, 2.45)},
 		}, 20, 0.95},
 		"two layers share the time": {map[string]float64{"a": 1, "b": 1.5}, []look{
-			{1, nil, nil}, {2, map[string]int64{"a": 10, "b": 5}, nil}, {2.25, map[string]int64{"b": 10}, arrived("a", 12, 2.1)}, {2.5, nil, arrived("b", 12, 2.5)},
+			{1, nil, nil}, {2, map[string]int64{"a": 10, "b": 5}, nil}, {2.25, map[string]int64{"b": 10}, arrived("a", 12, 2.1)},
+			{2.5, nil, arrived("b", 12, 2.5)},
 		}, 24, 1.5},
 		"a pull that is broken off counts as far as it was seen": {map[string]float64{"a": 1}, []look{
 			{1, nil, nil}, {2, map[string]int64{"a": 10}, nil}, {2.25, nil, nil},
