@@ -4,6 +4,7 @@ package locality_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 func FuzzDecodeArgs(f *testing.F) {
 	for _, s := range []string{
 		"", "{}", "null", "[]", "restorePatience: 2m\n", `{"restorePatience":"0s","cpuFeatures":"Ignore"}`,
-		`{"apiVersion":"checkpoint.io/v1alpha1","kind":"CheckpointLocalityArgs","restorePatience":"90s","cpuFeatures":"Superset"}`,
+		`{"apiVersion":"checkpoint.io/v1alpha1","kind":"CheckpointLocalityArgs","restorePatience":"90s","cpuFeatures":"CRIU"}`,
 		`{"restorePatience":1}`, `{"a":1,"a":2}`, "a: &a [*a]", "restorePatience: 1h\nrestorePatience: 2h\n", "&a {x: &b {y: *a}}",
 	} {
 		f.Add([]byte(s))
@@ -30,7 +31,8 @@ func FuzzDecodeArgs(f *testing.F) {
 		if d := args.RestorePatience; d == nil || d.Duration < 0 || d.Duration > time.Hour {
 			t.Fatalf("patience %v", d)
 		}
-		if args.CPUFeatures != locality.CPUFeaturesIgnore && args.CPUFeatures != locality.CPUFeaturesSuperset || args.Kind == "" || args.APIVersion == "" {
+		policies := []locality.CPUFeaturePolicy{locality.CPUFeaturesSuperset, locality.CPUFeaturesCRIU, locality.CPUFeaturesIgnore}
+		if !slices.Contains(policies, args.CPUFeatures) || args.Kind == "" || args.APIVersion == "" {
 			t.Errorf("args %+v", args)
 		}
 		written, err := json.Marshal(args)
