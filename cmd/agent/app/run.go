@@ -92,7 +92,7 @@ func newAgent(o Options) (*agent, error) {
 		a.profile.Update(func(f *profile.Facts) { f.DumpBytesPerSecond = a.dumpRate.BytesPerSecond() })
 	}}
 	a.pullRate = &export.Bandwidth{Changed: func() {
-		a.profile.Update(func(f *profile.Facts) { f.PullBytesPerSecond = a.pullRate.BytesPerSecond() })
+		a.profile.Note(func(f *profile.Facts) { f.PullBytesPerSecond = a.pullRate.BytesPerSecond() })
 	}}
 	node, err := profile.ReadNode()
 	if err != nil {
@@ -143,7 +143,7 @@ func (a *agent) newManager() error {
 // publish keeps the NodeProfile as the facts say; also when someone else changes or deletes it.
 func (a *agent) publish() error {
 	a.publisher = profile.NewPublisher(a.NodeName, a.mgr.GetClient(), a.profile.Facts, a.clock)
-	a.profile.Changed, a.profile.Urgent = a.publisher.Changed, a.publisher.Urgent
+	a.profile.Changed, a.profile.Unhurried, a.profile.Urgent = a.publisher.Changed, a.publisher.Unhurried, a.publisher.Urgent
 	informer, err := a.mgr.GetCache().GetInformer(context.Background(), &v1alpha1.NodeProfile{}, ctrlcache.BlockUntilSynced(false))
 	if err != nil {
 		return fmt.Errorf("watching node profile %q: %w", a.NodeName, err)

@@ -80,7 +80,7 @@ func TestImageWatcher(t *testing.T) {
 	}
 }
 
-// TestBurst has 50 images pulled within 10 s, as on a new node: the profile is written twice.
+// TestBurst has 50 images pulled within 10 s, as on a new node, each of which measures another rate: the profile is written twice.
 func TestBurst(t *testing.T) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
@@ -101,7 +101,7 @@ func TestBurst(t *testing.T) {
 		}})
 		facts := &profile.Profile{}
 		p := profile.NewPublisher("node-1", api, facts.Facts, clock.RealClock{})
-		facts.Changed = p.Changed
+		facts.Changed, facts.Unhurried = p.Changed, p.Unhurried
 		var mu sync.Mutex
 		var images []imageindex.Image
 		w := &profile.ImageWatcher{
@@ -113,6 +113,7 @@ func TestBurst(t *testing.T) {
 					for range 3 {
 						changed()
 					}
+					facts.Note(func(f *profile.Facts) { f.PullBytesPerSecond += 1 << 20 })
 					time.Sleep(200 * time.Millisecond)
 				}
 				<-ctx.Done()

@@ -63,20 +63,26 @@ type Facts struct {
 
 // Profile collects facts from the parts of the agent. Its methods may be called concurrently.
 type Profile struct {
-	// Changed is called after each Update, Urgent after each Announce, never with the lock held; nil means nobody is told.
-	Changed, Urgent func()
+	// Changed is called after each Update, Unhurried after each Note, Urgent after each Announce, never with the lock held; nil means nobody
+	// is told.
+	Changed, Unhurried, Urgent func()
 
 	mu    sync.Mutex
 	facts Facts
 }
 
 // Update changes facts.
-func (p *Profile) Update(change func(*Facts)) {
+func (p *Profile) Update(change func(*Facts)) { p.change(change, p.Changed) }
+
+// Note changes facts that nobody waits for.
+func (p *Profile) Note(change func(*Facts)) { p.change(change, p.Unhurried) }
+
+func (p *Profile) change(change func(*Facts), tell func()) {
 	p.mu.Lock()
 	change(&p.facts)
 	p.mu.Unlock()
-	if p.Changed != nil {
-		p.Changed()
+	if tell != nil {
+		tell()
 	}
 }
 

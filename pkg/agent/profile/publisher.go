@@ -22,6 +22,9 @@ import (
 const (
 	// settle is how long the publisher waits after a change for further ones, so that many become one write.
 	settle = time.Second
+	// unhurried is how long a change that nobody waits for may wait for another one: what pulls measured goes with the list of images that they
+	// end in.
+	unhurried = spacing
 	// firstRetry and lastRetry bound the pauses between attempts to write.
 	firstRetry = time.Second
 	lastRetry  = time.Minute
@@ -38,12 +41,13 @@ type Publisher struct {
 	// Clock is the time.
 	Clock clock.Clock
 
-	nudge, hurry chan struct{}
+	nudge, hurry, hint chan struct{}
 }
 
-// NewPublisher returns a publisher that is told of changes by Changed and Urgent.
+// NewPublisher returns a publisher that is told of changes by Changed, Urgent and Unhurried.
 func NewPublisher(node string, c client.Client, facts func() Facts, now clock.Clock) *Publisher {
-	return &Publisher{Node: node, Client: c, Facts: facts, Clock: now, nudge: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
+	return &Publisher{Node: node, Client: c, Facts: facts, Clock: now,
+		nudge: make(chan struct{}, 1), hurry: make(chan struct{}, 1), hint: make(chan struct{}, 1)}
 }
 
 // Changed tells that facts, or the object, may have changed. It never blocks.
@@ -51,6 +55,9 @@ func (p *Publisher) Changed() { poke(p.nudge) }
 
 // Urgent tells that facts have changed that can't wait for others. It never blocks.
 func (p *Publisher) Urgent() { poke(p.hurry) }
+
+// Unhurried tells that facts have changed that can wait a while for others. It never blocks.
+func (p *Publisher) Unhurried() { poke(p.hint) }
 
 func poke(c chan<- struct{}) {
 	select {
@@ -63,6 +70,7 @@ func poke(c chan<- struct{}) {
 func (p *Publisher) Start(ctx context.Context) error {
 	logger := log.FromContext(ctx).WithName("profile")
 	pause := time.Duration(0)
+	var due <-chan time.Time
 	for {
 		var retry <-chan time.Time
 		if pause > 0 {
@@ -71,6 +79,12 @@ func (p *Publisher) Start(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-p.hint:
+			if due == nil {
+				due = p.Clock.After(unhurried)
+			}
+			continue
+		case <-due:
 		case <-retry:
 		case <-p.hurry:
 		case <-p.nudge:
@@ -81,6 +95,7 @@ func (p *Publisher) Start(ctx context.Context) error {
 			case <-p.Clock.After(settle):
 			}
 		}
+		due = nil
 		wrote, err := p.Publish(ctx)
 		switch {
 		case err != nil:
