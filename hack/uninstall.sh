@@ -7,6 +7,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 kubectl=${KUBECTL:-kubectl}
+leader=$("$kubectl" --namespace kube-system get lease kube-scheduler --ignore-not-found --output jsonpath='{.spec.holderIdentity}' 2>/dev/null || true)
+if [[ $leader == cryopod-scheduler-* ]]; then
+	echo "Cryopod's scheduler is the cluster's own: without it nobody would place pods. Give that back first, as docs/scheduling.md says" \
+		'("As the cluster'"'"'s scheduler", "Back").' >&2
+	exit 1
+fi
 restored=$("$kubectl" get pods --all-namespaces --selector checkpoint.io/restoring=true --no-headers \
 	--output custom-columns=NAMESPACE:.metadata.namespace,NAME:.metadata.name 2>/dev/null || true)
 "$kubectl" delete mutatingwebhookconfiguration cryopod --ignore-not-found

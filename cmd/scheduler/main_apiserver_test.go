@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -70,8 +71,14 @@ func TestScheduler(t *testing.T) {
 			}
 		}
 	})
-	t.Run("with nodes of its own", func(t *testing.T) {
+	t.Run("its log tells why", func(t *testing.T) {
 		s.stop()
+		want := `"Predicted" pod="default/restoring" plugin="CheckpointLocality" node="verified-soon" seconds=`
+		if !strings.Contains(s.log.String(), want) {
+			t.Errorf("the log lacks %s", want)
+		}
+	})
+	t.Run("with nodes of its own", func(t *testing.T) {
 		c.install(t, "own-nodes")
 		c.testOwnNodes(t, c.run(t, c.shipped(t)))
 	})
