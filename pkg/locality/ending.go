@@ -30,8 +30,8 @@ func ending(pod *corev1.Pod, node *corev1.Node, now time.Time) *refusal {
 	return nil
 }
 
-// leaving says why nothing is restored on the node, whatever a pod tolerates, and although a pod that starts cold might go there: it is cordoned, or a
-// taint announces its end, of whatever effect and age. What is restored there would have to move again. Nil when it is neither.
+// leaving says why nothing is restored on the node, whatever a pod tolerates, and although a pod that starts cold might go there: it is cordoned, or
+// a taint announces its end, of whatever effect and age. What is restored there would have to move again. Nil when it is neither.
 func leaving(node *corev1.Node) *refusal {
 	cordoned := node.Spec.Unschedulable
 	for i := range node.Spec.Taints {

@@ -131,7 +131,23 @@ func TestNeverPlacedOnNodesThatLeave(t *testing.T) {
 	r.awaitBinding(t, "stays")
 }
 
-// TestRestoringPodStartsColdOnACordonedNode has no other node, and a pod that its owner lets go there: it is no worse off than one without a checkpoint.
+// TestNodesThatLeaveAreWorstWithoutPatience: the plugin refuses a restoring pod no node then, so it has to score.
+func TestNodesThatLeaveAreWorstWithoutPatience(t *testing.T) {
+	server := startAPIServer(t, newCheckpoint(),
+		newProfile("stays", true), newProfile("cordoned", true, appStored()), newProfile("closed", true, appStored()))
+	f := newFrameworkWith(t, server, `{"restorePatience":"0s"}`, time.Minute,
+		newNode("stays"), cordoned(newNode("cordoned")), tainted(newNode("closed"), spot, corev1.TaintEffectNoSchedule))
+	refusals, scores := place(t, f, restoringPod())
+	if diff := cmp.Diff(map[string]string{"stays": "", "cordoned": "", "closed": ""}, refusals); diff != "" {
+		t.Errorf("refusals (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]int64{"stays": 100, "cordoned": 0, "closed": 0}, scores); diff != "" {
+		t.Errorf("scores (-want +got):\n%s", diff)
+	}
+}
+
+// TestRestoringPodStartsColdOnACordonedNode has no other node, and a pod that its owner lets go there: it is no worse off than one without a
+// checkpoint.
 func TestRestoringPodStartsColdOnACordonedNode(t *testing.T) {
 	r := startScheduler(t, startAPIServer(t, newProfile("node", true), newCheckpoint()), time.Minute, cordoned(newNode("node")))
 	r.create(t, tolerant(restoringPod()))

@@ -9,8 +9,8 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 )
 
-// Filter keeps the pod off a node that ends, and, where it restores, off one that is cordoned or can't restore it. No preemption would change that, hence
-// the status. The framework calls it after the plugins before it in the profile accepted the node.
+// Filter keeps the pod off a node that ends, and, where it restores, off one that is cordoned or can't restore it. No preemption would change that,
+// hence the status. The framework calls it after the plugins before it in the profile accepted the node.
 func (p *Plugin) Filter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodeInfo fwk.NodeInfo) *fwk.Status {
 	d, ok := read[*demands](state, demandsKey)
 	if !ok {

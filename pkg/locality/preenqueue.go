@@ -26,9 +26,9 @@ func (r holdReason) message() string {
 	return "waiting for a node that can restore the pod"
 }
 
-// PreEnqueue keeps a restoring pod out of the active queue while a scheduling cycle would be wasted: its checkpoint was not seen yet, or its last cycle
-// found no node at all that can restore it, and nothing changed for it since. What changes that activates the pod: its checkpoint, a NodeProfile that fits
-// (see data), a node that fits (nodeComes), the end of its patience (waiting). Whatever else the queue moves it for ends here.
+// PreEnqueue keeps a restoring pod out of the active queue while a scheduling cycle would be wasted: its checkpoint was not seen yet, or its last
+// cycle found no node at all that can restore it, and nothing changed for it since. What changes that activates the pod: its checkpoint, a NodeProfile
+// that fits (see data), a node that fits (nodeComes), the end of its patience (waiting). Whatever else the queue moves it for ends here.
 func (p *Plugin) PreEnqueue(_ context.Context, pod *corev1.Pod) *fwk.Status {
 	if !restoring(pod) || !p.data.profiled() {
 		return nil

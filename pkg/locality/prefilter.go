@@ -50,8 +50,8 @@ type target struct {
 
 func (t *target) refuses(n *node) *refusal { return fit(n, t.demand, t.by) }
 
-// PreFilter skips Filter for pods that are not opted in. One that does not restore, or may start cold, is kept off nodes that end and no others: to look
-// for such nodes here would take longer, in a large cluster, than to let Filter see those that the scheduler asks about.
+// PreFilter skips Filter for pods that are not opted in. One that does not restore, or may start cold, is kept off nodes that end and no others: to
+// look for such nodes here would take longer, in a large cluster, than to let Filter see those that the scheduler asks about.
 func (p *Plugin) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodes []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
 	if !optedIn(pod) {
 		return nil, fwk.NewStatus(fwk.Skip)
@@ -80,9 +80,9 @@ func (p *Plugin) restoreDemands(pod *corev1.Pod, nodes []fwk.NodeInfo) *demands 
 	return d
 }
 
-// prospects reports whether the pod could be restored on any of the nodes as they are, whatever other plugins say; and whether it may wait for one: that
-// can restore it, or is so new that its agent has had no time to tell. A node that is cordoned or ends, as the pod's former one most often is, is
-// nothing to wait for, nor is one that the pod itself rules out.
+// prospects reports whether the pod could be restored on any of the nodes as they are, whatever other plugins say; and whether it may wait for one:
+// that can restore it, or is so new that its agent has had no time to tell. A node that is cordoned or ends, as the pod's former one most often is,
+// is nothing to wait for, nor is one that the pod itself rules out.
 func (p *Plugin) prospects(pod *corev1.Pod, d *demands, nodes []fwk.NodeInfo) (fits, hope bool) {
 	wanted := nodeaffinity.GetRequiredNodeAffinity(pod)
 	now := p.waiting.clock.Now()

@@ -22,15 +22,13 @@ func (p *Plugin) Score(_ context.Context, state fwk.CycleState, _ *corev1.Pod, n
 	return p.predict(w, nodeInfo), nil
 }
 
-// predict is Score's result, and never for a node that can't restore the pod.
+// predict is Score's result, and never for a node that can't restore the pod or is about to leave.
 func (p *Plugin) predict(w *work, nodeInfo fwk.NodeInfo) int64 {
-	name := nodeInfo.Node().Name
-	n := p.data.node(name)
-	if w.target != nil && w.target.refuses(n) != nil {
+	n := p.data.node(nodeInfo.Node().Name)
+	if w.target != nil && (leaving(nodeInfo.Node()) != nil || w.target.refuses(n) != nil) {
 		return never
 	}
-	l := p.underWay.loadWith(name, w.on(n, nodeInfo.GetImageStates()))
-	return int64(1000 * p.predictor.seconds(l, n.measured()))
+	return int64(1000 * p.predictor.seconds(p.underWay.load(w, n, nodeInfo), n.measured()))
 }
 
 // ScoreExtensions returns the plugin, for NormalizeScore.

@@ -29,8 +29,8 @@ const (
 	// does not get it before: it might try.
 	fallBackTime = 5 * time.Second
 
-	// checkpointWait is how long a new pod waits for its checkpoint, which the webhook claimed before the pod was made, to be seen here. After it the pod
-	// is tried by its restore method alone.
+	// checkpointWait is how long a new pod waits for its checkpoint, which the webhook claimed before the pod was made, to be seen here. After it the
+	// pod is tried by its restore method alone.
 	checkpointWait = 5 * time.Second
 )
 
@@ -80,8 +80,8 @@ func (w *waiting) entry(pod *corev1.Pod) *waiter {
 }
 
 // hold returns why a scheduling cycle of the pod would be wasted now, and whether that is news; empty when one is due. seen tells whether the pod's
-// checkpoint is known; it is asked after the pod was noted, so that a checkpoint that comes at that moment wakes it. No pod is held for ever: the first
-// reason lasts for checkpointWait, the second until the pod's patience has run out, and a pod that loses none is not held for it.
+// checkpoint is known; it is asked after the pod was noted, so that a checkpoint that comes at that moment wakes it. No pod is held for ever: the
+// first reason lasts for checkpointWait, the second until the pod's patience has run out, and a pod that loses none is not held for it.
 func (w *waiting) hold(pod *corev1.Pod, seen func() bool) (why holdReason, news bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -31,19 +31,23 @@ func TestHold(t *testing.T) {
 		// again is whether the pod was held for that before.
 		again bool
 	}{
-		"new":                              {before: func(*env) {}},
-		"new, its checkpoint not seen":     {before: func(*env) {}, unseen: true, why: forCheckpoint},
-		"new, its checkpoint not seen yet": {before: func(e *env) { held(e, false, 2); e.clock.Step(4 * time.Second) }, unseen: true, why: forCheckpoint, again: true},
-		"its checkpoint not seen for long": {before: func(e *env) { held(e, false, 1); e.clock.Step(5 * time.Second) }, unseen: true},
-		"tried, its checkpoint gone since": {before: func(e *env) { e.Cycle(true, false) }, unseen: true},
-		"no node fits":                     {before: func(e *env) { e.Cycle(false, true) }, why: forNode},
-		"no node fits, once more":          {before: func(e *env) { e.Cycle(false, true); held(e, true, 1) }, why: forNode, again: true},
+		"new":                          {before: func(*env) {}},
+		"new, its checkpoint not seen": {before: func(*env) {}, unseen: true, why: forCheckpoint},
+		"new, its checkpoint not seen yet": {
+			before: func(e *env) { held(e, false, 2); e.clock.Step(4 * time.Second) }, unseen: true, why: forCheckpoint, again: true,
+		},
+		"its checkpoint not seen for long":                       {before: func(e *env) { held(e, false, 1); e.clock.Step(5 * time.Second) }, unseen: true},
+		"tried, its checkpoint gone since":                       {before: func(e *env) { e.Cycle(true, false) }, unseen: true},
+		"no node fits":                                           {before: func(e *env) { e.Cycle(false, true) }, why: forNode},
+		"no node fits, once more":                                {before: func(e *env) { e.Cycle(false, true); held(e, true, 1) }, why: forNode, again: true},
 		"no node fits, and none would take it: no patience runs": {before: func(e *env) { e.Cycle(false, false) }},
 		"one fits that is full":                                  {before: func(e *env) { e.Cycle(true, true) }},
 		"something changed since":                                {before: func(e *env) { e.Cycle(false, true); e.Wake() }},
 		"something changed during the cycle":                     {before: func(e *env) { e.Cycle(false, true, e.Wake) }},
-		"something changed, and was in vain":                     {before: func(e *env) { e.Cycle(false, true); e.Wake(); e.Cycle(false, true) }, why: forNode},
-		"given up":                                               {before: func(e *env) { e.Cycle(false, true); e.clock.Step(time.Minute); e.Tick() }, why: forNode},
+		"something changed, and was in vain": {
+			before: func(e *env) { e.Cycle(false, true); e.Wake(); e.Cycle(false, true) }, why: forNode,
+		},
+		"given up": {before: func(e *env) { e.Cycle(false, true); e.clock.Step(time.Minute); e.Tick() }, why: forNode},
 		"given up, and nobody sent it back": {before: func(e *env) {
 			e.Cycle(false, true)
 			e.clock.Step(time.Minute)
