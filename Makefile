@@ -105,6 +105,10 @@ bench-outage: ## Replicas of the webhook killed every 2 s, its certificate renew
 bench-scale: ## Memory and CPU of each part at rest, with 5,000 nodes and 50,000 pods, and while those change
 	@go run ./test/bench/scale
 
+.PHONY: bench-scheduler
+bench-scheduler: ## Pods placed in a second at 5,000 and 15,000 nodes, bytes pulled in a day, restores predicted: against kube-scheduler
+	@go run ./test/bench/scheduler
+
 .PHONY: bench-webhook
 bench-webhook: ## The webhook under load: 1,000 requests a second, what it adds to making a pod, 500 evictions held at once
 	@go run ./test/bench/webhook

@@ -88,22 +88,28 @@ func (s *Store) commit(ctx context.Context, puts []put) error {
 	return err
 }
 
-// Remove removes everything below the keys, and has etcd forget what was before.
-func (s *Store) Remove(ctx context.Context, below ...string) error {
-	var answer []byte
+// Remove removes everything below the keys, and returns etcd's revision for Compact.
+func (s *Store) Remove(ctx context.Context, below ...string) (revision string, err error) {
 	for _, key := range below {
 		from, end := []byte("/registry/"+key), []byte("/registry/"+key)
 		end[len(end)-1]++
-		var err error
-		if answer, err = s.call(ctx, "kv/deleterange", map[string]any{"key": from, "range_end": end}); err != nil {
-			return err
+		answer, err := s.call(ctx, "kv/deleterange", map[string]any{"key": from, "range_end": end})
+		if err != nil {
+			return "", err
 		}
+		var done struct{ Header struct{ Revision string } }
+		if err := json.Unmarshal(answer, &done); err != nil {
+			return "", fmt.Errorf("reading etcd's answer %q: %w", answer, err)
+		}
+		revision = done.Header.Revision
 	}
-	var last struct{ Header struct{ Revision string } }
-	if err := json.Unmarshal(answer, &last); err != nil {
-		return fmt.Errorf("reading etcd's answer %q: %w", answer, err)
-	}
-	_, err := s.call(ctx, "kv/compaction", map[string]any{"revision": last.Header.Revision, "physical": true})
+	return revision, nil
+}
+
+// Compact has etcd forget what was before a revision. The API server has to have seen that by then: of what it is told of later, it does not learn
+// what went.
+func (s *Store) Compact(ctx context.Context, revision string) error {
+	_, err := s.call(ctx, "kv/compaction", map[string]any{"revision": revision, "physical": true})
 	return err
 }
 
