@@ -4,6 +4,7 @@ package locality
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,8 +25,10 @@ import (
 // once it starts in a cluster without the CRDs; and they would keep every object a second time, unstripped.
 type data struct {
 	nodes, checkpoints cache.SharedIndexInformer
-	images             *catalog
-	handled            []cache.InformerSynced
+	// byName are the nodes once more: Filter and Score ask for each of thousands, and shall not wait for the informer's lock.
+	byName  sync.Map
+	images  *catalog
+	handled []cache.InformerSynced
 }
 
 // newData connects to the API server lazily: it fails on a bad configuration only.
@@ -82,6 +85,11 @@ func strip(obj any) (any, error) {
 func (d *data) subscribe(nodeChanged func(before, after *node), checkpointChanged func(before, after *checkpoint)) error {
 	nodes, err := d.nodes.AddEventHandler(handler(func(before, after *node) {
 		d.images.replace(before, after)
+		if after == nil {
+			d.byName.Delete(before.Name)
+		} else {
+			d.byName.Store(after.Name, after)
+		}
 		nodeChanged(before, after)
 	}))
 	if err != nil {
@@ -137,7 +145,11 @@ func (d *data) wait(ctx context.Context, limit time.Duration) bool {
 func (d *data) profiled() bool { return d.nodes.HasSynced() }
 
 // node returns nil for a node without a profile.
-func (d *data) node(name string) *node { return stored[node](d.nodes, name) }
+func (d *data) node(name string) *node {
+	n, _ := d.byName.Load(name)
+	found, _ := n.(*node)
+	return found
+}
 
 // checkpoint returns nil for one that is not known (yet, or any more).
 func (d *data) checkpoint(namespace, name string) *checkpoint {

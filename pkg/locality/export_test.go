@@ -7,9 +7,12 @@ import (
 	"strconv"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	fwk "k8s.io/kube-scheduler/framework"
+	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/utils/clock"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -30,15 +33,17 @@ func LoadOn(profile *v1alpha1.NodeProfile, reported []string, needed []imageinde
 	if profile != nil {
 		n = newNode(profile)
 	}
-	states := map[string]*fwk.ImageStateSummary{}
+	info := framework.NewNodeInfo()
+	info.SetNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}})
+	info.ImageStates = map[string]*fwk.ImageStateSummary{}
 	for _, name := range reported {
-		states[name] = &fwk.ImageStateSummary{}
+		info.ImageStates[name] = &fwk.ImageStateSummary{}
 	}
 	busy := newUnderWay(clock.RealClock{})
 	for i, images := range others {
-		busy.add(types.UID(strconv.Itoa(i)), start{node: "node", job: workOf(images).on(n, states)})
+		busy.add(types.UID(strconv.Itoa(i)), start{node: "node", job: workOf(images).on(n, info.ImageStates)})
 	}
-	l := busy.loadWith("node", workOf(needed).on(n, states))
+	l := busy.load(workOf(needed), n, info)
 	return l.pull, l.pods
 }
 

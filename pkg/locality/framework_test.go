@@ -36,15 +36,22 @@ func newFramework(t *testing.T, server *apiServer, startup time.Duration, nodes 
 
 func newFrameworkWith(t *testing.T, server *apiServer, args string, startup time.Duration, nodes ...*corev1.Node) framework.Framework {
 	t.Helper()
+	return newFrameworkAt(t, clock.RealClock{}, server, args, startup, nodes...)
+}
+
+func newFrameworkAt(
+	t *testing.T, clk clock.WithTicker, server *apiServer, args string, startup time.Duration, nodes ...*corev1.Node,
+) framework.Framework {
+	t.Helper()
 	factory := func(ctx context.Context, _ apiruntime.Object, h fwk.Handle) (fwk.Plugin, error) {
-		return locality.NewTimed(clock.RealClock{}, startup)(ctx, &apiruntime.Unknown{Raw: []byte(args)}, h)
+		return locality.NewTimed(clk, startup)(ctx, &apiruntime.Unknown{Raw: []byte(args)}, h)
 	}
 	metrics.Register()
 	client := fake.NewClientset()
 	f, err := st.NewFramework(t.Context(), []st.RegisterPluginFunc{
 		st.RegisterQueueSortPlugin(queuesort.Name, queuesort.New),
 		st.RegisterBindPlugin(defaultbinder.Name, defaultbinder.New),
-		st.RegisterPluginAsExtensions(locality.Name, factory, "PreFilter", "Filter", "PreScore", "Score"),
+		st.RegisterPluginAsExtensions(locality.Name, factory, "PreFilter", "Filter", "PreScore", "Score", "Reserve"),
 	}, v1alpha1.SchedulerName,
 		runtime.WithClientSet(client),
 		runtime.WithInformerFactory(informers.NewSharedInformerFactory(client, 0)),

@@ -150,8 +150,8 @@ func distinct(images []image) []image {
 	return images
 }
 
-// lacking adds to the job what a node has to pull of the image.
-func (i *image) lacking(n *node, reported map[string]*fwk.ImageStateSummary, j *job) {
+// missing calls a function with each layer of the image that a node has to pull, or with no layer where they are not known and it has to pull all of it.
+func (i *image) missing(n *node, reported map[string]*fwk.ImageStateSummary, pull func(*image, *sizedLayer)) {
 	if n.has(i) {
 		return
 	}
@@ -161,15 +161,17 @@ func (i *image) lacking(n *node, reported map[string]*fwk.ImageStateSummary, j *
 		}
 	}
 	if i.layers == nil {
-		j.whole = append(j.whole, wholeImage{i.names[0], i.bytes})
+		pull(i, nil)
 		return
 	}
-	for _, l := range i.layers {
-		if n == nil {
-			j.layers = append(j.layers, l)
-		} else if _, have := n.Layers[l.id]; !have {
-			j.layers = append(j.layers, l)
+	for k := range i.layers {
+		l := &i.layers[k]
+		if n != nil {
+			if _, have := n.Layers[l.id]; have {
+				continue
+			}
 		}
+		pull(i, l)
 	}
 }
 

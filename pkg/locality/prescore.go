@@ -54,11 +54,23 @@ func (p *Plugin) workFor(pod *corev1.Pod, nodes []fwk.NodeInfo) *work {
 	return w
 }
 
-// on is what is left to do on one node; n is nil for a node without a profile, of which only the images that it reports itself are known.
+// lacking calls a function with all that a node has to pull for the work (see image.missing); n is nil for a node without a profile, of which only the images
+// that it reports itself are known.
+func (w *work) lacking(n *node, reported map[string]*fwk.ImageStateSummary, pull func(*image, *sizedLayer)) {
+	for i := range w.images {
+		w.images[i].missing(n, reported, pull)
+	}
+}
+
+// on is what is left to do on one node.
 func (w *work) on(n *node, reported map[string]*fwk.ImageStateSummary) job {
 	j := job{restore: w.restore}
-	for i := range w.images {
-		w.images[i].lacking(n, reported, &j)
-	}
+	w.lacking(n, reported, func(i *image, layer *sizedLayer) {
+		if layer == nil {
+			j.whole = append(j.whole, wholeImage{i.names[0], i.bytes})
+			return
+		}
+		j.layers = append(j.layers, *layer)
+	})
 	return j
 }

@@ -30,7 +30,7 @@ func (p *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1.
 	}
 	n := p.data.node(nodeName)
 	j := w.on(n, info.GetImageStates())
-	predicted := p.predictor.seconds(p.underWay.loadWith(nodeName, j), n.measured())
+	predicted := p.predictor.seconds(p.underWay.load(w, n, info), n.measured())
 	p.underWay.add(pod.UID, start{
 		node: nodeName, job: j, predicted: time.Duration(predicted * float64(time.Second)), restoring: restoring(pod),
 	})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/utils/clock"
 
 	"github.com/cryopod/cryopod/pkg/imageindex"
@@ -34,6 +35,7 @@ type underWay struct {
 type backlog struct {
 	layers  map[imageindex.LayerID]*coming
 	whole   map[string]*coming // images whose layers are not known, by name
+	pull    int64              // bytes of both
 	restore int64              // bytes
 	pods    int
 }
@@ -73,37 +75,23 @@ func newUnderWay(clk clock.WithTicker) *underWay {
 	return &underWay{clock: clk, nodes: map[string]*backlog{}, pods: map[types.UID]*start{}}
 }
 
-// loadWith is what the node has to do until a pod with that job runs, with all that it does already. What both need is pulled once.
-func (u *underWay) loadWith(node string, j job) load {
+// load is what the node has to do until the pod of that work runs there, with all that it does already. What both need is pulled once.
+func (u *underWay) load(w *work, n *node, info fwk.NodeInfo) load {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
-	return u.nodes[node].with(j)
-}
-
-// with is the load of a node with one job more; b is nil for a node that is idle.
-func (b *backlog) with(j job) load {
-	l := load{restore: j.restore, pods: 1}
-	for _, layer := range j.layers {
-		if b == nil || b.layers[layer.id] == nil {
+	b := u.nodes[info.Node().Name]
+	l := load{restore: w.restore, pods: 1}
+	if b != nil {
+		l.pull, l.restore, l.pods = b.pull, l.restore+b.restore, l.pods+b.pods
+	}
+	w.lacking(n, info.GetImageStates(), func(i *image, layer *sizedLayer) {
+		switch {
+		case layer == nil && (b == nil || b.whole[i.names[0]] == nil):
+			l.pull += i.bytes
+		case layer != nil && (b == nil || b.layers[layer.id] == nil):
 			l.pull += layer.bytes
 		}
-	}
-	for _, image := range j.whole {
-		if b == nil || b.whole[image.name] == nil {
-			l.pull += image.bytes
-		}
-	}
-	if b == nil {
-		return l
-	}
-	for _, c := range b.layers {
-		l.pull += c.bytes
-	}
-	for _, c := range b.whole {
-		l.pull += c.bytes
-	}
-	l.restore += b.restore
-	l.pods += b.pods
+	})
 	return l
 }
 
@@ -122,10 +110,10 @@ func (u *underWay) add(uid types.UID, s start) {
 		u.nodes[s.node] = b
 	}
 	for _, l := range s.layers {
-		expect(b.layers, l.id, l.bytes)
+		b.pull += expect(b.layers, l.id, l.bytes)
 	}
 	for _, i := range s.whole {
-		expect(b.whole, i.name, i.bytes)
+		b.pull += expect(b.whole, i.name, i.bytes)
 	}
 	b.restore += s.restore
 	b.pods++
@@ -163,10 +151,10 @@ func (u *underWay) lift(s *start) {
 	}
 	s.over = true
 	for _, l := range s.layers {
-		done(b.layers, l.id)
+		b.pull -= done(b.layers, l.id)
 	}
 	for _, i := range s.whole {
-		done(b.whole, i.name)
+		b.pull -= done(b.whole, i.name)
 	}
 	b.restore -= s.restore
 	b.pods--
@@ -185,6 +173,7 @@ func (u *underWay) arrived(node string, have *imageindex.Index) {
 	}
 	for id, c := range b.layers {
 		if _, there := have.Layers[id]; there {
+			b.pull -= c.bytes
 			c.bytes = 0
 		}
 	}
@@ -214,24 +203,29 @@ func (u *underWay) expire() {
 	}
 }
 
-func expect[K comparable](all map[K]*coming, key K, bytes int64) {
+// expect has one pod more wait for it, and returns how many bytes more that makes.
+func expect[K comparable](all map[K]*coming, key K, bytes int64) int64 {
 	c := all[key]
-	if c == nil {
-		c = &coming{bytes: bytes}
-		all[key] = c
+	if c != nil {
+		c.pods++
+		return 0
 	}
-	c.pods++
+	all[key] = &coming{bytes: bytes, pods: 1}
+	return bytes
 }
 
-func done[K comparable](all map[K]*coming, key K) {
+// done has one pod less wait for it, and returns how many bytes less that makes.
+func done[K comparable](all map[K]*coming, key K) int64 {
 	c := all[key]
 	if c == nil {
-		return
+		return 0
 	}
 	c.pods--
-	if c.pods == 0 {
-		delete(all, key)
+	if c.pods > 0 {
+		return 0
 	}
+	delete(all, key)
+	return c.bytes
 }
 
 // bytes is what has to be pulled for the job alone.
