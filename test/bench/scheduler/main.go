@@ -27,6 +27,7 @@ const command = "make bench-scheduler"
 type options struct {
 	parts, out string
 	throughput throughputOptions
+	replay     replayOptions
 }
 
 // part is one that can be measured alone. All names of its metrics begin with one of the prefixes.
@@ -39,6 +40,7 @@ type part struct {
 // parts are all of them, in their order.
 var parts = []part{
 	{"throughput", []string{"throughput_", "plugin_"}, measureThroughput},
+	{"replay", []string{"replay_"}, measureReplay},
 }
 
 func main() {
@@ -49,6 +51,7 @@ func main() {
 	flag.StringVar(&o.parts, "parts", "", "what to measure, of "+names()+"; all of it when empty. The report keeps what it has of other parts")
 	flag.StringVar(&o.out, "out", "_out/bench/scheduler.json", "where the report goes")
 	o.throughput.register(flag.CommandLine)
+	o.replay.register(flag.CommandLine)
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
