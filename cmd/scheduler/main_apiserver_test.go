@@ -63,10 +63,10 @@ func TestScheduler(t *testing.T) {
 	t.Run("its metrics are served", func(t *testing.T) {
 		got := s.metrics(t)
 		for _, want := range []string{
-			`cryopod_scheduler_decisions_total{outcome="checked"} [1-9]`,
-			`cryopod_scheduler_refusals_total{reason="method_unverified"} [2-9]`,
+			`cryopod_scheduler_decisions_total\{outcome="checked"\} [1-9]`,
+			`cryopod_scheduler_refusals_total\{reason="method_unverified"\} [2-9]`,
 		} {
-			if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(want[:len(want)-len("[1-9]")]) + want[len(want)-len("[1-9]"):]).MatchString(got) {
+			if !regexp.MustCompile(want).MatchString(got) {
 				t.Errorf("/metrics lacks %s", want)
 			}
 		}

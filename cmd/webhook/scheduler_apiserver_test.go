@@ -11,17 +11,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
@@ -32,7 +35,7 @@ import (
 func TestClusterScheduler(t *testing.T) {
 	t.Parallel()
 	c := start(t)
-	c.kubectl(t, "apply", "--server-side", "-f", filepath.Join(c.Checkout, "manifests", "components", "cluster-scheduler", "rbac.yaml"))
+	args := c.install(t, "cluster-scheduler")
 	lease := &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-scheduler"},
 		Spec: coordinationv1.LeaseSpec{
@@ -40,7 +43,7 @@ func TestClusterScheduler(t *testing.T) {
 		},
 	}
 	c.create(t, lease)
-	r := c.run(t, "--scheduler-lease=kube-system/kube-scheduler", "--scheduler-holder=cryopod-scheduler-")
+	r := c.run(t, args...)
 	r.awaitReady(t)
 
 	if patch := r.admit(t); strings.Contains(patch, v1alpha1.SchedulerName) || !strings.Contains(patch, v1alpha1.AnnotationTemplateHash[len(v1alpha1.Group)+1:]) {
@@ -54,6 +57,31 @@ func TestClusterScheduler(t *testing.T) {
 		patch := r.admit(t)
 		return patch, strings.Contains(patch, fmt.Sprintf("%q", v1alpha1.SchedulerName)), nil
 	})
+}
+
+// install applies the manifests with a component, and returns the arguments that the webhook has by that.
+func (c *cluster) install(t *testing.T, component string) []string {
+	t.Helper()
+	dir := t.TempDir()
+	manifests, err := filepath.Rel(dir, filepath.Join(c.Checkout, "manifests"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := fmt.Sprintf(`
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [%[1]s]
+components: [%[1]s/components/%[2]s]
+`, manifests, component)
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.kubectl(t, "apply", "--server-side", "--force-conflicts", "-k", dir)
+	var deployment appsv1.Deployment
+	if err := c.admin.Get(t.Context(), client.ObjectKey{Namespace: "cryopod-system", Name: "cryopod-webhook"}, &deployment); err != nil {
+		t.Fatal(err)
+	}
+	return deployment.Spec.Template.Spec.Containers[0].Args
 }
 
 // admit has the replica look at a new pod that is opted in, and returns the JSON patch.
