@@ -106,3 +106,15 @@ func (c *catalog) layersOf(i image) ([]sizedLayer, bool) {
 	}
 	return nil, false
 }
+
+// likeliest returns the layers of another image of the same repository, by which the agents name each image once more: an image and its successor have most of
+// them in common. False when there is none.
+func (c *catalog) likeliest(i image) ([]sizedLayer, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	by := c.names[i.repository]
+	if by == nil || c.images[by.image] == nil {
+		return nil, false
+	}
+	return c.images[by.image].layers, true
+}

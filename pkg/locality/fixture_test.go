@@ -32,7 +32,9 @@ func layerless(hex string) imageindex.Image { return imageindex.Image{Digest: di
 
 // appStored is appImage in three layers, of a third each. The pull of each takes long.
 func appStored() imageindex.Image {
-	return stored("a", appImage, layer("1", 1000*mib), layer("2", 1000*mib), layer("3", 1000*mib))
+	app := stored("a", appImage, layer("1", 1000*mib), layer("2", 1000*mib), layer("3", 1000*mib))
+	app.Names = append(app.Names, "registry.example/app") // its repository
+	return app
 }
 
 const (

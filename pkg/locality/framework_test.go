@@ -176,6 +176,10 @@ func TestPlacement(t *testing.T) {
 			pod: newPod("pinned", appDigest, map[string]string{v1alpha1.AnnotationEnabled: "true"}), refusals: everywhere,
 			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
 		},
+		"starts fresh, another version of an image": {
+			pod: newPod("rollout", "registry.example/app:2", map[string]string{v1alpha1.AnnotationEnabled: "true"}), refusals: everywhere,
+			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 0},
+		},
 		"starts fresh, image nowhere": {
 			pod: newPod("new", "registry.example/new:1", map[string]string{v1alpha1.AnnotationEnabled: "true"}), refusals: everywhere,
 		},

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -26,6 +27,8 @@ type image struct {
 	nameIDs []imageindex.NameID
 	id      imageindex.ImageID
 	hasID   bool
+	// repository is its name without tag and digest: the layers of another image of it are likely to be its own.
+	repository imageindex.NameID
 }
 
 // identified is the image with the IDs of its names and digest.
@@ -35,6 +38,9 @@ func (i image) identified() image {
 		i.nameIDs = append(i.nameIDs, imageindex.NameOf(name))
 	}
 	i.id, i.hasID = imageindex.ImageOf(i.digest)
+	if len(i.names) > 0 {
+		i.repository = imageindex.NameOf(repositoryOf(i.names[0]))
+	}
 	return i
 }
 
@@ -52,6 +58,15 @@ func reference(name string) image {
 		return image{names: []string{name}, digest: digest}
 	}
 	return image{names: []string{full, name}, digest: digest}
+}
+
+// repositoryOf is a full name without its tag or digest.
+func repositoryOf(name string) string {
+	name, _, _ = strings.Cut(name, "@")
+	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
+		name = name[:colon]
+	}
+	return name
 }
 
 // needed returns the images that the pod needs on its node, each once, none of them resolved: for a container that is restored its checkpoint image and
@@ -105,8 +120,8 @@ func swappedImages(pod *corev1.Pod) map[string]string {
 	return bases
 }
 
-// resolve fills in the images' sizes and layers from what the nodes have, and drops those of which nobody knows the size: they are the same
-// work everywhere.
+// resolve fills in the images' sizes and layers from what the nodes have: those of another image of the same repository where no node has the image
+// itself, as in a rollout. It drops those of which nobody knows anything: they are the same work everywhere.
 func resolve(images []image, known *catalog, nodes []fwk.NodeInfo) []image {
 	var resolved []image
 	for _, i := range images {
@@ -114,6 +129,9 @@ func resolve(images []image, known *catalog, nodes []fwk.NodeInfo) []image {
 		if !found && i.bytes == 0 {
 			i = reported(i, nodes).identified()
 			layers, found = known.layersOf(i)
+		}
+		if !found && i.bytes == 0 {
+			layers, found = known.likeliest(i)
 		}
 		if found {
 			i.layers, i.bytes = layers, 0
