@@ -221,7 +221,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		"an arg of no such model":   {"startTime:", "start:", `unknown field "model.start"`},
 		"a policy that is none":     {"cpuFeatures: Superset", "cpuFeatures: superset", `cpuFeatures: Unsupported value: "superset"`},
 		"a kernel policy":           {"kernel: NotOlder", "kernel: Same", `kernel: Unsupported value: "Same"`},
-		"a rate that is none":       {"pullBytesPerSecond: 64Mi", "pullBytesPerSecond: fast", "quantities must match"},
+		"a rate that is none":       {"pullBytesPerSecond: 64Mi", "pullBytesPerSecond: fast", "model.pullBytesPerSecond: quantities must match"},
 		"a rate of another unit":    {"pullBytesPerSecond: 64Mi", "pullBytesPerSecond: 64", `model.pullBytesPerSecond: Invalid value: "64"`},
 		"nothing is ever unpacked":  {"unpackBytesPerSecond: 128Mi", "unpackBytesPerSecond: 0", `model.unpackBytesPerSecond: Invalid value: "0"`},
 		"restores run backwards":    {"restoreBytesPerSecond: 512Mi", "restoreBytesPerSecond: -1Mi", `model.restoreBytesPerSecond: Invalid value: "-1Mi"`},

@@ -102,6 +102,9 @@ func decodeStrictly(raw []byte, into *CheckpointLocalityArgs) error {
 	}
 	strict, err := json.UnmarshalStrict(data, into)
 	if err != nil {
+		if path := culprit(data); path != "" {
+			return fmt.Errorf("%s: %w", path, err)
+		}
 		return err
 	}
 	return errors.Join(strict...)
