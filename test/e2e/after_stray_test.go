@@ -32,7 +32,7 @@ func TestStray(t *testing.T) {
 			t.Fatalf("killing the kubelet of %s: %v", target.Name(), err)
 		}
 		pod = s.settle()
-		s.checkOneStartAtMost(len(before))
+		s.checkOneCopy(len(before))
 		if n := s.strays() - killed; n > 0 {
 			t.Logf("try %d: %.0f stray killed", try+1, n)
 			return
@@ -75,9 +75,12 @@ func (s *scene) strays() (total float64) {
 	return total
 }
 
-// checkOneStartAtMost fails the test when the steps after the first ones show more than one process: each that begins anew, or goes on where
-// another one has, breaks the count.
-func (s *scene) checkOneStartAtMost(from int) {
+// maxStarts is how often a process may begin anew after a restore that failed: by the kubelet itself, and once more as the pod gets its base image for
+// good (docs/limits.md).
+const maxStarts = 2
+
+// checkOneCopy fails the test when the steps after the first ones show two processes at a time: one that goes on where another one has begun breaks the count.
+func (s *scene) checkOneCopy(from int) {
 	s.t.Helper()
 	ctx, cancel := s.within(moveTimeout)
 	defer cancel()
@@ -89,8 +92,9 @@ func (s *scene) checkOneStartAtMost(from int) {
 			continue
 		}
 		starts++
-		if starts > 1 || all[i].Step != 1 {
-			s.t.Errorf("%s: step %d came after step %d, want one start from step 1 at most", all[i].Time.Format(time.StampMilli), all[i].Step, all[i-1].Step)
+		if starts > maxStarts || all[i].Step != 1 {
+			s.t.Errorf("%s: step %d came after step %d, start %d; want no more than %d, each from step 1",
+				all[i].Time.Format(time.StampMilli), all[i].Step, all[i-1].Step, starts, maxStarts)
 		}
 	}
 }

@@ -214,7 +214,9 @@ func (a *agent) addPrefetcher() error {
 func (a *agent) addRewinder() error {
 	return a.mgr.Add(&rewind.Rewinder{
 		Prefix: a.Registry, Containers: a.runtime, Images: a.runtime, Tasks: a.runtime, Clock: a.clock,
-		Watch: func(ctx context.Context, changed func()) error { return a.runtime.Watch(ctx, changed, rewind.Topics) },
+		Watch: func(ctx context.Context, changed func()) error {
+			return a.runtime.Watch(ctx, changed, rewind.Topics...)
+		},
 	})
 }
 

@@ -11,6 +11,6 @@ var Dumped = dumped
 var WithAuthor = withAuthor
 
 // KillInShim ends a task that only its pod's shim knows.
-func (c *Client) KillInShim(ctx context.Context, sandbox, id string) (bool, error) {
+func (c *Client) KillInShim(ctx context.Context, sandbox, id string) (killed, over bool, err error) {
 	return c.killInShim(ctx, sandbox, id)
 }

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	shimtask "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types/task"
@@ -24,9 +23,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shimPatience bounds what a shim is asked for.
-const shimPatience = 10 * time.Second
-
 // maxBootstrap bounds what is read of a bootstrap.json, in bytes.
 const maxBootstrap = 64 << 10
 
@@ -36,22 +32,24 @@ func Bundle(id string) string {
 }
 
 // killInShim ends a task that the shim of its pod runs and that containerd itself does not know any more: containerd forgets a task whose creation
-// was given up, although the shim goes on with it. It reports whether anything was ended.
-func (c *Client) killInShim(ctx context.Context, sandbox, id string) (bool, error) {
+// was given up, although the shim goes on with it. Its results are KillStray's.
+func (c *Client) killInShim(ctx context.Context, sandbox, id string) (killed, over bool, err error) {
 	state, err := os.OpenRoot(c.stateDir)
 	if err != nil {
-		return false, fmt.Errorf("opening containerd's state directory: %w", err)
+		return false, false, fmt.Errorf("opening containerd's state directory: %w", err)
 	}
 	defer func() { _ = state.Close() }()
 	address, err := shimAddress(state, sandbox)
 	if err != nil || address == "" {
-		return false, err
+		return false, err == nil, err
 	}
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(ctx, Namespace), shimPatience)
-	defer cancel()
+	ctx = namespaces.WithNamespace(ctx, Namespace)
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", address)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return false, true, nil // a dead shim runs nothing
+	}
 	if err != nil {
-		return false, ignoreDead(fmt.Errorf("connecting to the shim of pod sandbox %q: %w", sandbox, err))
+		return false, false, fmt.Errorf("connecting to the shim of pod sandbox %q: %w", sandbox, err)
 	}
 	rpc := ttrpc.NewClient(conn)
 	defer func() { _ = rpc.Close() }()
@@ -72,34 +70,38 @@ func lendBundle(state *os.Root, id string) (func(), error) {
 	return func() { _ = state.RemoveAll(bundle) }, nil
 }
 
-// endTask kills a task by its shim, and has the shim forget it.
-func endTask(ctx context.Context, shim shimtask.TTRPCTaskService, state *os.Root, id string) (bool, error) {
+// endTask kills a task by its shim, and has the shim forget it. The shim answers once a restore that is under way is done.
+func endTask(ctx context.Context, shim shimtask.TTRPCTaskService, state *os.Root, id string) (killed, over bool, err error) {
 	process, err := shim.State(ctx, &shimtask.StateRequest{ID: id})
+	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
+		return false, true, nil
+	}
 	if err != nil {
-		return false, ignoreNotFound(fmt.Errorf("reading task %q from its shim: %w", id, errgrpc.ToNative(err)))
+		return false, false, fmt.Errorf("reading task %q from its shim: %w", id, err)
 	}
 	if process.GetStatus() == task.Status_CREATED {
-		return false, nil // its restore is under way
+		return false, false, nil // its restore is to come
 	}
 	giveBack, err := lendBundle(state, id)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer giveBack()
-	runs := process.GetStatus() != task.Status_STOPPED
-	if runs {
+	killed = process.GetStatus() != task.Status_STOPPED
+	if killed {
 		_, err := shim.Kill(ctx, &shimtask.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true})
 		if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
-			return false, fmt.Errorf("killing task %q by its shim: %w", id, err)
+			return false, false, fmt.Errorf("killing task %q by its shim: %w", id, err)
 		}
 		if _, err := shim.Wait(ctx, &shimtask.WaitRequest{ID: id}); err != nil {
-			return false, fmt.Errorf("waiting for the end of task %q: %w", id, errgrpc.ToNative(err))
+			return false, false, fmt.Errorf("waiting for the end of task %q: %w", id, errgrpc.ToNative(err))
 		}
 	}
-	if _, err := shim.Delete(ctx, &shimtask.DeleteRequest{ID: id}); err != nil {
-		return runs, ignoreNotFound(fmt.Errorf("deleting task %q from its shim: %w", id, errgrpc.ToNative(err)))
+	_, err = shim.Delete(ctx, &shimtask.DeleteRequest{ID: id})
+	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
+		return killed, false, fmt.Errorf("deleting task %q from its shim: %w", id, err)
 	}
-	return runs, nil
+	return killed, true, nil
 }
 
 // shimAddress is the socket on which the shim of a pod's sandbox listens, empty when there is none.
@@ -131,12 +133,4 @@ func shimAddress(state *os.Root, sandbox string) (string, error) {
 			path, bootstrap.Protocol, bootstrap.Version, bootstrap.Address)
 	}
 	return address, nil
-}
-
-// ignoreDead takes a shim that is not there (any more) for one that runs nothing.
-func ignoreDead(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-		return nil
-	}
-	return err
 }

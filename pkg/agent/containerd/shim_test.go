@@ -102,23 +102,24 @@ func TestKillInShim(t *testing.T) {
 		bootstrap string
 		calls     []string
 		killed    bool
+		over      bool
 		fails     bool
 	}{
-		"it runs":                   {status: task.Status_RUNNING, bootstrap: good, calls: all, killed: true},
-		"it is frozen":              {status: task.Status_PAUSED, bootstrap: good, calls: all, killed: true},
-		"it has ended":              {status: task.Status_STOPPED, bootstrap: good, calls: []string{"delete"}},
-		"its restore is under way":  {status: task.Status_CREATED, bootstrap: good},
-		"the shim does not know it": {bootstrap: good},
-		"the pod has no shim":       {},
-		"the shim is gone":          {status: task.Status_RUNNING, bootstrap: `{"version":3,"address":"unix://%s.gone","protocol":"ttrpc"}`},
+		"it runs":                   {status: task.Status_RUNNING, bootstrap: good, calls: all, killed: true, over: true},
+		"it is frozen":              {status: task.Status_PAUSED, bootstrap: good, calls: all, killed: true, over: true},
+		"it has ended":              {status: task.Status_STOPPED, bootstrap: good, calls: []string{"delete"}, over: true},
+		"its restore is to come":    {status: task.Status_CREATED, bootstrap: good},
+		"the shim does not know it": {bootstrap: good, over: true},
+		"the pod has no shim":       {over: true},
+		"the shim is gone":          {status: task.Status_RUNNING, bootstrap: `{"version":3,"address":"unix://%s.gone","protocol":"ttrpc"}`, over: true},
 		"the shim speaks otherwise": {status: task.Status_RUNNING, bootstrap: `{"version":4,"address":"unix://%s","protocol":"grpc"}`, fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &shim{status: tc.status}
 			c, bundle := serve(t, s, tc.bootstrap)
-			killed, err := c.KillInShim(t.Context(), "pod", "stray")
-			if killed != tc.killed || (err != nil) != tc.fails {
-				t.Errorf("killed %t, error %v; want %t, an error: %t", killed, err, tc.killed, tc.fails)
+			killed, over, err := c.KillInShim(t.Context(), "pod", "stray")
+			if killed != tc.killed || over != tc.over || (err != nil) != tc.fails {
+				t.Errorf("killed %t, over %t, error %v; want %t, %t, an error: %t", killed, over, err, tc.killed, tc.over, tc.fails)
 			}
 			if !slices.Equal(s.calls, tc.calls) {
 				t.Errorf("calls %q, want %q", s.calls, tc.calls)
@@ -136,7 +137,7 @@ func TestKillInShimLeavesABundleThatIsThere(t *testing.T) {
 	if err := os.Mkdir(bundle, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if killed, err := c.KillInShim(t.Context(), "pod", "stray"); !killed || err != nil {
+	if killed, _, err := c.KillInShim(t.Context(), "pod", "stray"); !killed || err != nil {
 		t.Errorf("killed %t, error %v", killed, err)
 	}
 	if _, err := os.Stat(bundle); err != nil {

@@ -69,32 +69,35 @@ func (c *Client) Thaw(ctx context.Context, id string) error {
 
 // KillStray implements rewind.Tasks, as containerd itself does with the task of an ordinary container whose start is given up. Depending on when that
 // was, containerd still knows the task, or only the pod's shim does.
-func (c *Client) KillStray(ctx context.Context, sandbox, id string) (bool, error) {
+func (c *Client) KillStray(ctx context.Context, sandbox, id string) (killed, over bool, err error) {
 	record, err := c.client.LoadContainer(ctx, id)
 	if errdefs.IsNotFound(err) {
 		return c.killInShim(ctx, sandbox, id)
 	}
 	if err != nil {
-		return false, fmt.Errorf("reading container %q: %w", id, err)
+		return false, false, fmt.Errorf("reading container %q: %w", id, err)
 	}
 	stray, err := record.Task(ctx, nil)
 	if errdefs.IsNotFound(err) {
 		return c.killInShim(ctx, sandbox, id)
 	}
 	if err != nil {
-		return false, fmt.Errorf("reading task %q: %w", id, err)
+		return false, false, fmt.Errorf("reading task %q: %w", id, err)
 	}
 	status, err := stray.Status(ctx)
+	if errdefs.IsNotFound(err) {
+		return false, true, nil
+	}
 	if err != nil {
-		return false, ignoreNotFound(fmt.Errorf("reading task %q: %w", id, err))
+		return false, false, fmt.Errorf("reading task %q: %w", id, err)
 	}
 	if status.Status == client.Created {
-		return false, nil // its restore is under way; that it was started is an event of its own
+		return false, false, nil // its restore is to come
 	}
-	if _, err := stray.Delete(ctx, client.WithProcessKill); err != nil {
-		return false, ignoreNotFound(fmt.Errorf("killing task %q: %w", id, err))
+	if _, err := stray.Delete(ctx, client.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
+		return false, false, fmt.Errorf("killing task %q: %w", id, err)
 	}
-	return status.Status != client.Stopped, nil
+	return status.Status != client.Stopped, true, nil
 }
 
 func ignoreNotFound(err error) error {

@@ -18,8 +18,6 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-
-	"github.com/cryopod/cryopod/pkg/metrics"
 )
 
 // The annotations that containerd writes on a container that it restored (containerd internal/cri/server, CRImportCheckpoint).
@@ -28,14 +26,21 @@ const (
 	annotationImage    = "checkpointImage"
 )
 
-// Topics selects the events after which a restored container may run.
-const Topics = `topic=="/tasks/start"`
+// Topics select the events after which a restored container may run: one that is created may be on its way, and nothing tells of the start of one
+// whose asker has gone.
+var Topics = []string{`topic=="/containers/create"`, `topic=="/tasks/start"`}
 
 const (
-	// settle is how long after an event the CRI may still take to call the container running.
-	settle = 100 * time.Millisecond
-	// again is the pause before a second look, in case that it took longer, and before the event stream is opened again.
+	// glance is the pause between two looks while a restore may be under way.
+	glance = 100 * time.Millisecond
+	// alert is how long after an event that is taken for granted: the CRI is told later than containerd's events.
+	alert = 3 * time.Second
+	// weary is how long after an event a container that has been created and not started is looked for that often.
+	weary = 5 * time.Minute
+	// again is the pause after that, after a failure, and before the event stream is opened again.
 	again = 2 * time.Second
+	// endPatience bounds how long a restore that nobody waits for is waited for, to end it: the runtime is deaf until it is done.
+	endPatience = 5 * time.Minute
 )
 
 // Containers lists the containers of the node.
@@ -51,8 +56,9 @@ type Images interface {
 
 // Tasks are the processes of the containers.
 type Tasks interface {
-	// KillStray ends the processes of a container that is called exited, and forgets them; false when it has none. The sandbox is its pod's.
-	KillStray(ctx context.Context, sandbox, id string) (bool, error)
+	// KillStray ends the processes of a container that is called exited, and forgets them. It waits for a restore that is under way. killed is false
+	// when there were none, over when there may yet be some. The sandbox is the pod's.
+	KillStray(ctx context.Context, sandbox, id string) (killed, over bool, err error)
 }
 
 // Rewinder repoints the images of restored containers.
@@ -67,6 +73,8 @@ type Rewinder struct {
 	Watch func(ctx context.Context, changed func()) error
 	// Clock is the time.
 	Clock clock.Clock
+
+	strays strays
 }
 
 // Start repoints until ctx ends.
@@ -87,20 +95,39 @@ func (r *Rewinder) Start(ctx context.Context) error {
 	return nil
 }
 
+// work looks at the containers after each event, and goes on while one of them may come to run.
 func (r *Rewinder) work(ctx context.Context, started <-chan struct{}) {
 	logger := log.FromContext(ctx).WithName("rewind")
+	var event time.Time
+	var next <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-started:
+			event = r.Clock.Now()
+		case <-next:
 		}
-		for _, pause := range []time.Duration{0, settle, again} {
-			r.pause(ctx, pause)
-			if err := r.Sweep(ctx); err != nil && ctx.Err() == nil {
-				logger.Error(err, "Looking after restored containers")
-			}
+		settled, err := r.Sweep(ctx)
+		if err != nil && ctx.Err() == nil {
+			logger.Error(err, "Looking after restored containers")
 		}
+		next = nil
+		if pause, more := nextLook(settled, err != nil, r.Clock.Since(event)); more {
+			next = r.Clock.After(pause)
+		}
+	}
+}
+
+// nextLook tells when to look again, if at all, so long after the last event.
+func nextLook(settled, failed bool, since time.Duration) (pause time.Duration, more bool) {
+	switch {
+	case settled && !failed && since >= alert:
+		return 0, false
+	case failed || since >= weary:
+		return again, true
+	default:
+		return glance, true
 	}
 }
 
@@ -111,39 +138,30 @@ func (r *Rewinder) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Sweep looks at every restored container that was started, once.
-func (r *Rewinder) Sweep(ctx context.Context) error {
+// Sweep looks at every restored container that was started, once. settled is false while one of them may come to run.
+func (r *Rewinder) Sweep(ctx context.Context) (settled bool, err error) {
 	all, err := r.Containers.ListContainers(ctx, &runtimeapi.ListContainersRequest{})
 	if err != nil {
-		return fmt.Errorf("listing containers: %w", err)
+		return false, fmt.Errorf("listing containers: %w", err)
 	}
 	var failed []error
+	settled = true
+	r.strays.forget(all)
 	for _, c := range all {
 		if c.GetAnnotations()[annotationRestored] != "true" || !strings.HasPrefix(c.GetAnnotations()[annotationImage], r.Prefix+"/") {
 			continue
 		}
 		switch c.GetState() {
 		case runtimeapi.ContainerState_CONTAINER_EXITED:
-			failed = append(failed, r.killStray(ctx, c), r.repoint(ctx, c))
+			settled = r.ended(ctx, c) && settled
+			failed = append(failed, r.repoint(ctx, c))
 		case runtimeapi.ContainerState_CONTAINER_RUNNING:
 			failed = append(failed, r.repoint(ctx, c))
 		default: // created: its restore is to come, or under way
+			settled = false
 		}
 	}
-	return errors.Join(failed...)
-}
-
-func (r *Rewinder) killStray(ctx context.Context, c *runtimeapi.Container) error {
-	killed, err := r.Tasks.KillStray(ctx, c.GetPodSandboxId(), c.GetId())
-	if err != nil {
-		return fmt.Errorf("ending what runs of container %q, which the runtime calls exited: %w", c.GetId(), err)
-	}
-	if killed {
-		metrics.CountStray()
-		log.FromContext(ctx).WithName("rewind").Info("A container was restored after its start had been given up, and ran with nobody to stop it; killed",
-			"container", c.GetId(), "image", c.GetAnnotations()[annotationImage])
-	}
-	return nil
+	return settled, errors.Join(failed...)
 }
 
 func (r *Rewinder) repoint(ctx context.Context, c *runtimeapi.Container) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -26,12 +27,12 @@ func (n *node) ListContainers(context.Context, *runtimeapi.ListContainersRequest
 	return n.containers, nil
 }
 
-func (n *node) KillStray(_ context.Context, _, id string) (bool, error) {
+func (n *node) KillStray(_ context.Context, _, id string) (killed, over bool, err error) {
 	stray := slices.Contains(n.strays, id)
 	if stray {
 		n.killed = append(n.killed, id)
 	}
-	return stray, n.failure
+	return stray, true, n.failure
 }
 
 func (n *node) Repoint(_ context.Context, name, baseID string) (bool, error) {
@@ -70,7 +71,7 @@ func TestSweep(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := &node{containers: tc.containers}
 			r := &rewind.Rewinder{Prefix: "reg/checkpoints", Containers: n, Images: n, Tasks: n}
-			if err := r.Sweep(t.Context()); err != nil {
+			if _, err := r.Sweep(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(tc.want, n.repointed); diff != "" {
@@ -82,7 +83,7 @@ func TestSweep(t *testing.T) {
 
 func TestSweepTellsOfAFailure(t *testing.T) {
 	n := &node{containers: []*runtimeapi.Container{restored("reg/checkpoints/ns:pc.app")}, failure: errors.New("away")}
-	if err := (&rewind.Rewinder{Prefix: "reg/checkpoints", Containers: n, Images: n, Tasks: n}).Sweep(t.Context()); !errors.Is(err, n.failure) {
+	if _, err := (&rewind.Rewinder{Prefix: "reg/checkpoints", Containers: n, Images: n, Tasks: n}).Sweep(t.Context()); !errors.Is(err, n.failure) {
 		t.Errorf("Sweep = %v, want the failure", err)
 	}
 }
@@ -101,13 +102,23 @@ func TestSweepEndsStrays(t *testing.T) {
 		"one that has ended": {in(exited, restored("reg/checkpoints/ns:pc.app")), nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := &node{containers: []*runtimeapi.Container{tc.container}, strays: tc.strays}
-			if err := (&rewind.Rewinder{Prefix: "reg/checkpoints", Containers: n, Images: n, Tasks: n}).Sweep(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tc.want, n.killed); diff != "" {
-				t.Errorf("killed (-want +got):\n%s", diff)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				n := &node{containers: []*runtimeapi.Container{tc.container}, strays: tc.strays}
+				r := &rewind.Rewinder{Prefix: "reg/checkpoints", Containers: n, Images: n, Tasks: n}
+				// Once is enough.
+				for range 2 {
+					if _, err := r.Sweep(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+				}
+				if diff := cmp.Diff(tc.want, n.killed); diff != "" {
+					t.Errorf("killed (-want +got):\n%s", diff)
+				}
+				if settled, err := r.Sweep(t.Context()); !settled || err != nil {
+					t.Errorf("settled %t, error %v", settled, err)
+				}
+			})
 		})
 	}
 }

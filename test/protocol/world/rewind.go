@@ -23,7 +23,7 @@ func (w *World) rewind(n *Node) {
 	}
 	r := &rewind.Rewinder{Prefix: "registry", Containers: images{p, n}, Images: images{p, n}, Tasks: images{p, n}, Clock: p.clock}
 	for _, after := range rewinds {
-		w.at(time.Now().Add(after), func() { go func() { _ = r.Sweep(p.ctx) }() })
+		w.at(time.Now().Add(after), func() { go func() { _, _ = r.Sweep(p.ctx) }() })
 	}
 }
 
@@ -52,7 +52,9 @@ func (i images) ListContainers(context.Context, *runtimeapi.ListContainersReques
 }
 
 // KillStray implements rewind.Tasks. What containerd itself loses is not in this world.
-func (images) KillStray(context.Context, string, string) (bool, error) { return false, nil }
+func (images) KillStray(context.Context, string, string) (killed, over bool, err error) {
+	return false, true, nil
+}
 
 // Repoint implements rewind.Images.
 func (i images) Repoint(ctx context.Context, name, _ string) (bool, error) {
