@@ -28,6 +28,7 @@ type options struct {
 	parts, out string
 	throughput throughputOptions
 	replay     replayOptions
+	accuracy   accuracyOptions
 }
 
 // part is one that can be measured alone. All names of its metrics begin with one of the prefixes.
@@ -41,6 +42,7 @@ type part struct {
 var parts = []part{
 	{"throughput", []string{"throughput_", "plugin_"}, measureThroughput},
 	{"replay", []string{"replay_"}, measureReplay},
+	{"accuracy", []string{"restore_"}, measureAccuracy},
 }
 
 func main() {
@@ -52,6 +54,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "_out/bench/scheduler.json", "where the report goes")
 	o.throughput.register(flag.CommandLine)
 	o.replay.register(flag.CommandLine)
+	o.accuracy.register(flag.CommandLine)
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/test/e2e/bed"
+	"github.com/cryopod/cryopod/test/e2e/cluster"
 	"github.com/cryopod/cryopod/test/e2e/image"
 	"github.com/cryopod/cryopod/test/e2e/install"
 	"github.com/cryopod/cryopod/test/e2e/kubectl"
@@ -162,18 +163,24 @@ func (r *runner) prepare(ctx context.Context, pod *corev1.Pod, base string, one 
 	if pod.Spec.NodeName != r.source.Name() {
 		return fmt.Errorf("pod %q runs on %s, want %s", pod.Name, pod.Spec.NodeName, r.source.Name())
 	}
-	told, cancel := context.WithTimeout(ctx, toldTimeout)
-	defer cancel()
+	// A pod that is drained seconds after its image came is rare. Its nodes tell of images some seconds after they come.
+	knowing := []*cluster.Node{r.source}
 	if one.Based {
 		if err := r.bed.PullImage(ctx, r.target, base); err != nil {
 			return err
 		}
-		image := pod.Status.ContainerStatuses[0].ImageID
-		if err := bed.Until(told, func(ctx context.Context) error { return r.bed.Knows(ctx, r.target.Name(), image) }); err != nil {
+		knowing = append(knowing, r.target)
+	}
+	told, cancel := context.WithTimeout(ctx, toldTimeout)
+	defer cancel()
+	for _, n := range knowing {
+		knows := func(ctx context.Context) error {
+			return r.bed.Knows(ctx, n.Name(), pod.Status.ContainerStatuses[0].ImageID)
+		}
+		if err := bed.Until(told, knows); err != nil {
 			return err
 		}
 	}
-	// What was pulled for that is no measure of what comes, but it is one of the line.
 	var err error
 	if one.Measured, err = r.measured(ctx); err != nil {
 		return err
