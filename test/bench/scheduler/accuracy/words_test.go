@@ -3,6 +3,7 @@
 package accuracy_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/cryopod/cryopod/test/bench/scheduler/accuracy"
@@ -28,5 +29,28 @@ func TestSaid(t *testing.T) {
 		if _, _, _, _, _, _, err := accuracy.Said(log, name); err == nil {
 			t.Errorf("nothing can be read of pod %q, and there is no error", name)
 		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	cases := map[string]struct {
+		spoil func(*accuracy.Config)
+		tells string
+	}{
+		"as it is":   {spoil: func(*accuracy.Config) {}},
+		"no size":    {spoil: func(c *accuracy.Config) { c.Sizes = nil }, tells: "sizes"},
+		"size zero":  {spoil: func(c *accuracy.Config) { c.Sizes = []int{8, 0} }, tells: "sizes"},
+		"a rate < 0": {spoil: func(c *accuracy.Config) { c.Rates = []int{-1} }, tells: "rates"},
+		"no round":   {spoil: func(c *accuracy.Config) { c.Rounds = 0 }, tells: "rounds"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			config := accuracy.Defaults()
+			c.spoil(&config)
+			err := config.Validate()
+			if (err != nil) != (c.tells != "") || err != nil && !strings.Contains(err.Error(), c.tells) {
+				t.Errorf("Validate = %v, want an error of %q", err, c.tells)
+			}
+		})
 	}
 }
