@@ -26,6 +26,7 @@ func TestEvacuation(t *testing.T) {
 		run(t, name, func(t *testing.T) { testMovable(t, name, c) })
 	}
 	inParallel(t, "twice", testTwice)
+	inParallel(t, "prefetch", testPrefetch)
 	for name, c := range immovable {
 		inParallel(t, name, func(t *testing.T) { testImmovable(t, name, c) })
 	}

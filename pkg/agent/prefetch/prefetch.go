@@ -35,8 +35,9 @@ const (
 	parallel = 2
 	// fresh is how old a pod's sandbox may be: of an older one the kubelet has pulled what it needs, or is about to.
 	fresh = 30 * time.Second
-	// patience bounds the work for one pod; what was fetched is kept for as long.
-	patience = 5 * time.Minute
+	// patience bounds the work for one pod. What was fetched is kept for a while longer, as base images may take their time.
+	patience = 10 * time.Minute
+	kept     = 15 * time.Minute
 	// most is how many bytes are fetched for one pod.
 	most = 64 << 30
 	// again is the pause before a broken stream of events is opened again.
@@ -215,7 +216,7 @@ func (p *Prefetcher) missing(ctx context.Context, names []string) bool {
 
 // images fetches the layers of images, one after the other as the kubelet will.
 func (p *Prefetcher) images(ctx context.Context, refs []string) (bytes int64, err error) {
-	ctx, err = p.Store.Keep(ctx, patience)
+	ctx, err = p.Store.Keep(ctx, kept)
 	if err != nil {
 		return 0, err
 	}
