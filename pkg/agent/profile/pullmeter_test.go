@@ -58,7 +58,7 @@ func TestPullMeter(t *testing.T) {
 		}, 12, 2},
 		"little says nothing": {map[string]float64{"a": 1}, []look{{1, nil, nil}, {2, map[string]int64{"a": 3}, nil}, {2.25, nil, nil}}, 0, 0},
 		"what an earlier pull left is not counted": {map[string]float64{"a": -1000}, []look{
-			{1, nil, nil}, {2, map[string]int64{"a": 900}, nil}, {2.25, map[string]int64{"a": 910}, nil}, {2.5, nil, nil},
+			{1, nil, nil}, {2, map[string]int64{"a": 90}, nil}, {2.25, map[string]int64{"a": 100}, nil}, {2.5, nil, nil},
 		}, 10, 0.25},
 		"what was under way when the agent came counts from then": {map[string]float64{"a": 0.5}, []look{
 			{1, map[string]int64{"a": 100}, nil}, {1.25, map[string]int64{"a": 110}, nil}, {1.5, nil, arrived("a", 120, 1.5)},
