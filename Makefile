@@ -97,6 +97,10 @@ bench-migrate: ## Time from eviction to the first step on the new node, against 
 bench-taint: ## What of a node's pods is saved within 30 s of notice, against one pod after the other
 	@go run ./test/e2e/cmd/bench-taint
 
+.PHONY: bench-prefetch
+bench-prefetch: ## What it gains that agents fetch checkpoints while the kubelet pulls base images
+	@go run ./test/e2e/cmd/bench-prefetch
+
 .PHONY: bench-outage
 bench-outage: ## Replicas of the webhook killed every 2 s, its certificate renewed 100 times, while 100 pods a second are created
 	@go run ./test/bench/outage

@@ -36,7 +36,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.cluster, "cluster", "bench", "name of the local cluster, which is started when it does not run")
 	flag.IntVar(&o.mebibytes, "memory", 256, "MiB of memory of the workload; about half of it is left when it is packed")
-	flag.IntVar(&o.base, "base", 128, "MiB of the base image")
+	flag.IntVar(&o.base, "base", 96, "MiB of the base image")
 	flag.StringVar(&o.rates, "rates", "0,32", "MiB a second that the target's line lets through, separated by commas; 0: as it is")
 	flag.IntVar(&o.runs, "runs", 5, "runs of each kind, with prefetch and without")
 	flag.StringVar(&o.out, "out", "_out/bench/prefetch.json", "where to write the report")

@@ -158,6 +158,10 @@ func (r *runner) move(ctx context.Context, k kind) (seconds, mebibytes float64, 
 	if err := r.bed.Kubectl.Cordon(ctx, r.target.Name()); err != nil {
 		return 0, 0, err
 	}
+	had, err := r.names(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
 	var before float64
 	var prepared error
 	t := trial.Trial{
@@ -178,10 +182,8 @@ func (r *runner) move(ctx context.Context, k kind) (seconds, mebibytes float64, 
 	if err := t.Remove(ctx, moved); err != nil {
 		return 0, 0, err
 	}
-	for _, n := range []*cluster.Node{r.source, r.target} {
-		if _, err := n.Exec(ctx, "ctr", "-n", "k8s.io", "images", "rm", "--sync", base); err != nil {
-			return 0, 0, err
-		}
+	if err := r.restoreImages(ctx, had); err != nil {
+		return 0, 0, err
 	}
 	return moved.Verdict.Moves[0].First.Time.Sub(moved.Observations.Replacement.Bound).Seconds(), (after - before) / (1 << 20), nil
 }
@@ -198,6 +200,38 @@ func (r *runner) prepare(ctx context.Context, k kind, base string) (float64, err
 		return 0, err
 	}
 	return before, errors.Join(r.bed.Throttle(ctx, r.target, k.rate), r.bed.Kubectl.Uncordon(ctx, r.target.Name()))
+}
+
+// names are those of the images on both nodes.
+func (r *runner) names(ctx context.Context) (map[*cluster.Node][]string, error) {
+	all := map[*cluster.Node][]string{}
+	for _, n := range []*cluster.Node{r.source, r.target} {
+		out, err := n.Exec(ctx, "ctr", "-n", "k8s.io", "images", "ls", "-q")
+		if err != nil {
+			return nil, fmt.Errorf("listing the images of %s: %w: %s", n.Name(), err, out)
+		}
+		all[n] = strings.Fields(string(out))
+	}
+	return all, nil
+}
+
+// restoreImages removes the images that have come since, by all of their names: the next move is to find the nodes as this one did, and room on
+// the disk.
+func (r *runner) restoreImages(ctx context.Context, had map[*cluster.Node][]string) error {
+	have, err := r.names(ctx)
+	if err != nil {
+		return err
+	}
+	for n, names := range have {
+		came := slices.DeleteFunc(names, func(name string) bool { return slices.Contains(had[n], name) })
+		if len(came) == 0 {
+			continue
+		}
+		if out, err := n.Exec(ctx, append([]string{"ctr", "-n", "k8s.io", "images", "rm", "--sync"}, came...)...); err != nil {
+			return fmt.Errorf("removing images of %s: %w: %s", n.Name(), err, out)
+		}
+	}
+	return nil
 }
 
 // fetched is how many bytes the target's agent has fetched ahead.
