@@ -20,10 +20,11 @@ type layer struct {
 
 // image is one version of what an owner's pods run.
 type image struct {
-	name   string // repository:tag
-	digest string
-	layers []layer
-	bytes  int64
+	repository string
+	name       string // repository:tag
+	digest     string
+	layers     []layer
+	bytes      int64
 }
 
 func (i *image) byDigest() string { return i.name + "@" + i.digest }
@@ -117,7 +118,8 @@ func (c recipe) next(r *rand.Rand) recipe {
 // build makes the image. A layer's digest tells all that is below it, so that a change of one changes those above.
 func (c recipe) build() *image {
 	kind := runtimes[c.runtime]
-	i := &image{name: fmt.Sprintf("registry.test/team-%d/app-%d:v%d", c.team, c.app, c.version)}
+	i := &image{repository: fmt.Sprintf("registry.test/team-%d/app-%d", c.team, c.app)}
+	i.name = fmt.Sprintf("%s:v%d", i.repository, c.version)
 	below := ""
 	add := func(bytes int64, parts ...any) {
 		below = digestOf(below, parts)

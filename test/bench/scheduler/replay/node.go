@@ -185,11 +185,11 @@ func (n *node) report(now time.Duration) *corev1.Node {
 	return object
 }
 
-// profile is what the agent says of it.
+// profile is what the agent says of it. An image has its repository, without a tag, as one name more.
 func (n *node) profile(now time.Duration) *v1alpha1.NodeProfile {
 	var index []imageindex.Image
 	for _, s := range n.present(now) {
-		packed := imageindex.Image{Digest: s.digest, Names: []string{s.name}}
+		packed := imageindex.Image{Digest: s.digest, Names: []string{s.name, s.repository}}
 		for _, l := range s.layers {
 			packed.Layers = append(packed.Layers, imageindex.Layer{Digest: l.digest, Bytes: l.bytes})
 		}
