@@ -31,6 +31,11 @@ func slowRegistry(ctx context.Context, t *Target, r *rand.Rand) (Undo, string, e
 	return undo, fmt.Sprintf("the registry passes %d KiB/s on each connection, %v later", p.BytesPerSecond>>10, p.Latency), err
 }
 
+// BoundConnections has the registry pass so many bytes a second on each connection, as those of clouds do.
+func BoundConnections(ctx context.Context, t *Target, bytesPerSecond int) (Undo, error) {
+	return interpose(ctx, t, &proxy{BytesPerSecond: bytesPerSecond})
+}
+
 // failRegistry has the registry answer 500 to all requests, or to between a quarter and three quarters of them.
 func failRegistry(ctx context.Context, t *Target, r *rand.Rand) (Undo, string, error) {
 	percent := 25 * (1 + r.IntN(4))

@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/cryopod/cryopod/test/e2e/bed"
@@ -25,11 +23,11 @@ type options struct {
 	cluster    string
 	mebibytes  int
 	base       int
-	rates      string
+	line       int
+	connection int
 	runs       int
 	out        string
 	keep       bool
-	throughput []int
 }
 
 func main() {
@@ -37,7 +35,8 @@ func main() {
 	flag.StringVar(&o.cluster, "cluster", "bench", "name of the local cluster, which is started when it does not run")
 	flag.IntVar(&o.mebibytes, "memory", 256, "MiB of memory of the workload; about half of it is left when it is packed")
 	flag.IntVar(&o.base, "base", 96, "MiB of the base image")
-	flag.StringVar(&o.rates, "rates", "0,32", "MiB a second that the target's line lets through, separated by commas; 0: as it is")
+	flag.IntVar(&o.line, "line", 32, "MiB a second that the target's line lets through, where it is bounded")
+	flag.IntVar(&o.connection, "connection", 32, "MiB a second that the registry passes on each connection, where it bounds them")
 	flag.IntVar(&o.runs, "runs", 5, "runs of each kind, with prefetch and without")
 	flag.StringVar(&o.out, "out", "_out/bench/prefetch.json", "where to write the report")
 	flag.BoolVar(&o.keep, "keep", false, "leave the cluster up")
@@ -51,15 +50,10 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (err error) {
-	for _, text := range strings.Split(o.rates, ",") {
-		rate, err := strconv.Atoi(strings.TrimSpace(text))
-		if err != nil || rate < 0 {
-			return fmt.Errorf("validating --rates: %q is not a list of MiB a second", o.rates)
+	for name, value := range map[string]int{"line": o.line, "connection": o.connection, "runs": o.runs} {
+		if value < 1 {
+			return fmt.Errorf("validating --%s: %d is less than 1", name, value)
 		}
-		o.throughput = append(o.throughput, rate)
-	}
-	if o.runs < 1 {
-		return fmt.Errorf("validating --runs: %d is less than 1", o.runs)
 	}
 	b, err := bed.Up(ctx, bed.Options{Cluster: o.cluster, Progress: os.Stdout})
 	if err != nil {
@@ -76,7 +70,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	r := &runner{options: o, bed: b, source: b.Cluster.Nodes()[0], target: b.Cluster.Nodes()[1]}
 	defer func() {
-		err = errors.Join(err, b.Throttle(context.WithoutCancel(ctx), r.target, 0), r.turn(context.WithoutCancel(ctx), true))
+		err = errors.Join(err, r.turn(context.WithoutCancel(ctx), true))
 	}()
 	results, err := r.all(ctx)
 	if err != nil {

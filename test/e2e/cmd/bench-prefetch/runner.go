@@ -17,6 +17,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/test/e2e/bed"
+	"github.com/cryopod/cryopod/test/e2e/chaos/fault"
 	"github.com/cryopod/cryopod/test/e2e/cluster"
 	"github.com/cryopod/cryopod/test/e2e/image"
 	"github.com/cryopod/cryopod/test/e2e/install"
@@ -33,24 +34,22 @@ const (
 	turnTimeout = 2 * time.Minute
 )
 
-// kind is what is measured.
-type kind struct {
-	// rate is the target's line's, in MiB a second; 0: as it is.
-	rate int
-	// based is whether the base image is on the target.
-	based bool
-}
+// kind is what is measured: what is the matter with the way from the registry to the target.
+type kind string
 
-func (k kind) String() string {
-	line, base := "unbounded", "base_missing"
-	if k.rate > 0 {
-		line = fmt.Sprintf("%d_mib_per_s", k.rate)
-	}
-	if k.based {
-		base = "base_there"
-	}
-	return line + "_" + base
-}
+const (
+	// fast: nothing.
+	fast kind = "fast"
+	// based: nothing, and the base image is on the target.
+	based kind = "base_there"
+	// bounded: all connections of the target together have what its line lets through.
+	bounded kind = "line_bounded"
+	// meted: the registry passes so much on each connection and not more.
+	meted kind = "connections_bounded"
+)
+
+// kinds are all that is measured. With the base image there, nothing is to be fetched ahead: it must not cost anything.
+var kinds = []kind{fast, bounded, meted, based}
 
 // sample has the seconds from binding to first step, with prefetch and without, and the MiB that were fetched ahead.
 type sample struct {
@@ -63,18 +62,9 @@ type runner struct {
 	source, target *cluster.Node
 }
 
-// kinds are all that is measured. With the base image there, nothing is to be fetched ahead: it must not cost anything.
-func (r *runner) kinds() []kind {
-	var all []kind
-	for _, rate := range r.throughput {
-		all = append(all, kind{rate: rate})
-	}
-	return append(all, kind{rate: r.throughput[0], based: true})
-}
-
 func (r *runner) all(ctx context.Context) (map[kind]*sample, error) {
 	samples := map[kind]*sample{}
-	for _, k := range r.kinds() {
+	for _, k := range kinds {
 		samples[k] = &sample{}
 	}
 	for i := range r.runs {
@@ -83,7 +73,7 @@ func (r *runner) all(ctx context.Context) (map[kind]*sample, error) {
 			if err := r.turn(ctx, on); err != nil {
 				return nil, err
 			}
-			for _, k := range r.kinds() {
+			for _, k := range kinds {
 				seconds, mebibytes, err := r.move(ctx, k)
 				if err != nil {
 					return nil, fmt.Errorf("measuring run %d of %s: %w", i+1, k, err)
@@ -164,12 +154,13 @@ func (r *runner) move(ctx context.Context, k kind) (seconds, mebibytes float64, 
 	}
 	var before float64
 	var prepared error
+	undo := func(context.Context) error { return nil }
 	t := trial.Trial{
 		Bed: &heavy, Name: "prefetch", Mebibytes: r.mebibytes, Steps: settled,
-		Settled: func(*corev1.Pod, kubectl.Drain) { before, prepared = r.prepare(ctx, k, base) },
+		Settled: func(*corev1.Pod, kubectl.Drain) { before, undo, prepared = r.prepare(ctx, k, base) },
 	}
 	moved, err := t.Run(ctx)
-	if err := errors.Join(prepared, err, r.bed.Throttle(ctx, r.target, 0)); err != nil {
+	if err := errors.Join(prepared, err, undo(context.WithoutCancel(ctx))); err != nil {
 		return 0, 0, err
 	}
 	if moved.After.Spec.NodeName != r.target.Name() || moved.Verdict.Moves[0].First.Step <= 1 {
@@ -188,18 +179,31 @@ func (r *runner) move(ctx context.Context, k kind) (seconds, mebibytes float64, 
 	return moved.Verdict.Moves[0].First.Time.Sub(moved.Observations.Replacement.Bound).Seconds(), (after - before) / (1 << 20), nil
 }
 
-// prepare makes the target what it is to be, and tells how many bytes its agent has fetched ahead until now.
-func (r *runner) prepare(ctx context.Context, k kind, base string) (float64, error) {
-	if k.based {
-		if err := r.bed.PullImage(ctx, r.target, base); err != nil {
-			return 0, err
+// prepare makes the target, and its way to the registry, what they are to be; undo ends that. It tells how many bytes the target's agent has
+// fetched ahead until now.
+func (r *runner) prepare(ctx context.Context, k kind, base string) (before float64, undo fault.Undo, err error) {
+	undo = func(context.Context) error { return nil }
+	switch k {
+	case based:
+		err = r.bed.PullImage(ctx, r.target, base)
+	case bounded:
+		undo = func(ctx context.Context) error { return r.bed.Throttle(ctx, r.target, 0) }
+		err = r.bed.Throttle(ctx, r.target, r.line)
+	case meted:
+		var end fault.Undo
+		end, err = fault.BoundConnections(ctx, &fault.Target{Bed: r.bed, Node: r.target.Name()}, r.connection<<20)
+		if end != nil {
+			undo = end
 		}
+	case fast:
 	}
-	before, err := r.fetched(ctx)
 	if err != nil {
-		return 0, err
+		return 0, undo, err
 	}
-	return before, errors.Join(r.bed.Throttle(ctx, r.target, k.rate), r.bed.Kubectl.Uncordon(ctx, r.target.Name()))
+	if before, err = r.fetched(ctx); err != nil {
+		return 0, undo, err
+	}
+	return before, undo, r.bed.Kubectl.Uncordon(ctx, r.target.Name())
 }
 
 // names are those of the images on both nodes.
@@ -252,15 +256,16 @@ func (r *runner) fetched(ctx context.Context) (float64, error) {
 func compile(o options, samples map[kind]*sample) report.Report {
 	compiled := report.Report{
 		Name: "prefetch", Machine: report.Machine(), Runs: o.runs, Metrics: map[string]report.Metric{},
-		Command: fmt.Sprintf("make bench-prefetch (%d MiB of memory upon a base image of %d MiB)", o.mebibytes, o.base),
+		Command: fmt.Sprintf("make bench-prefetch (%d MiB of memory upon a base image of %d MiB; line %d MiB/s, connections %d MiB/s where bounded)",
+			o.mebibytes, o.base, o.line, o.connection),
 	}
 	for k, s := range samples {
 		with := report.Metric{Value: report.Median(s.with), Unit: "s", Better: "lower", All: s.with}
-		compiled.Metrics["bound_to_first_step_median_"+k.String()] = with.Against("without prefetch", report.Median(s.without))
-		compiled.Metrics["bound_to_first_step_without_median_"+k.String()] = report.Metric{
+		compiled.Metrics["bound_to_first_step_median_"+string(k)] = with.Against("without prefetch", report.Median(s.without))
+		compiled.Metrics["bound_to_first_step_without_median_"+string(k)] = report.Metric{
 			Value: report.Median(s.without), Unit: "s", Better: "lower", All: s.without,
 		}
-		compiled.Metrics["fetched_ahead_median_"+k.String()] = report.Metric{
+		compiled.Metrics["fetched_ahead_median_"+string(k)] = report.Metric{
 			Value: report.Median(s.mebibytes), Unit: "MiB", Better: "higher", All: s.mebibytes,
 		}
 	}
