@@ -215,7 +215,7 @@ func TestMistakesAreNamed(t *testing.T) {
 	for name, tc := range map[string]struct{ old, replaced, want string }{
 		"another's format":          {"kubescheduler.config.k8s.io/v1", "kubescheduler.config.k8s.io/v1beta3", "v1beta3"},
 		"no such field":             {"leaderElect:", "electLeader:", `unknown field "leaderElection.electLeader"`},
-		"no such field of a plugin": {"weight: 2", "wait: 2", `unknown field "profiles[0].plugins.multiPoint.enabled[0].wait"`},
+		"no such field of a plugin": {"weight: 5", "wait: 5", `unknown field "profiles[0].plugins.multiPoint.enabled[0].wait"`},
 		"no such lock":              {"resourceLock: leases", "resourceLock: endpoints", `leaderElection.resourceLock: Invalid value: "endpoints"`},
 		"no such arg":               {"restorePatience:", "patience:", `unknown field "patience"`},
 		"an arg of no such model":   {"startTime:", "start:", `unknown field "model.start"`},
@@ -226,8 +226,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		"nothing is ever unpacked":  {"unpackBytesPerSecond: 128Mi", "unpackBytesPerSecond: 0", `model.unpackBytesPerSecond: Invalid value: "0"`},
 		"restores run backwards":    {"restoreBytesPerSecond: 512Mi", "restoreBytesPerSecond: -1Mi", `model.restoreBytesPerSecond: Invalid value: "-1Mi"`},
 		"before it is placed":       {"startTime: 1s", "startTime: -1s", `model.startTime: Invalid value: "-1s"`},
-		"no scale":                  {"fullScale: 10s", "fullScale: 0s", `model.fullScale: Invalid value: "0s"`},
-		"a number":                  {"fullScale: 10s", "fullScale: 10", "model.fullScale of type string"},
+		"no scale":                  {"fullScale: 20s", "fullScale: 0s", `model.fullScale: Invalid value: "0s"`},
+		"a number":                  {"fullScale: 20s", "fullScale: 20", "model.fullScale of type string"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "config.yaml")

@@ -24,7 +24,7 @@ func TestDecodeArgs(t *testing.T) {
 			RestorePatience: &metav1.Duration{Duration: patience},
 			CPUFeatures:     cpu,
 			Kernel:          locality.KernelNotOlder,
-			Model:           model("64Mi", "128Mi", "512Mi", time.Second, 10*time.Second),
+			Model:           model("64Mi", "128Mi", "512Mi", time.Second, 20*time.Second),
 		}
 	}
 	full := args(90*time.Second, locality.CPUFeaturesIgnore)

@@ -22,7 +22,7 @@ type Model struct {
 	RestoreBytesPerSecond *resource.Quantity `json:"restoreBytesPerSecond,omitempty"`
 	// StartTime is what a pod takes beside, and each that starts on the node before it. Default 1s.
 	StartTime *metav1.Duration `json:"startTime,omitempty"`
-	// FullScale is the difference of predicted time that is worth the whole range of scores; differences beyond it share the range. Default 10s.
+	// FullScale is the difference of predicted time that is worth the whole range of scores; differences beyond it share the range. Default 20s.
 	FullScale *metav1.Duration `json:"fullScale,omitempty"`
 }
 
@@ -45,7 +45,7 @@ func (m *Model) setDefaults() {
 	defaultTo(&m.UnpackBytesPerSecond, resource.MustParse("128Mi"))
 	defaultTo(&m.RestoreBytesPerSecond, resource.MustParse("512Mi"))
 	defaultTo(&m.StartTime, metav1.Duration{Duration: time.Second})
-	defaultTo(&m.FullScale, metav1.Duration{Duration: 10 * time.Second})
+	defaultTo(&m.FullScale, metav1.Duration{Duration: 20 * time.Second})
 }
 
 func (m *Model) validate(path *field.Path) field.ErrorList {
@@ -101,4 +101,9 @@ func (p predictor) seconds(l load, measured int64) float64 {
 		rate = float64(measured)
 	}
 	return float64(l.pull)/rate + float64(l.pull)/p.unpack + float64(l.restore)/p.restore + p.start*float64(l.pods)
+}
+
+// milliseconds is the same in milliseconds.
+func (p predictor) milliseconds(l load, measured int64) int64 {
+	return int64(1000 * p.seconds(l, measured))
 }

@@ -20,6 +20,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-scheduler/app/options"
 	"k8s.io/kubernetes/pkg/scheduler"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config"
+	"k8s.io/kubernetes/pkg/scheduler/apis/config/latest"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
@@ -61,7 +62,7 @@ func (silent) C() <-chan time.Time { return nil }
 
 func (silent) Stop() {}
 
-// newPlacer starts a scheduler with the configuration of that file; without the plugin, it is what kube-scheduler does by default.
+// newPlacer makes a scheduler with the configuration of that file, or without the plugin kube-scheduler as it is by default.
 func newPlacer(ctx context.Context, file string, plugin bool, begin time.Time) (*placer, error) {
 	p := &placer{
 		clock:       &still{clocktesting.NewFakeClock(begin)},
@@ -72,7 +73,7 @@ func newPlacer(ctx context.Context, file string, plugin bool, begin time.Time) (
 		checkpoints: newStream(&v1alpha1.PodCheckpoint{}),
 		outcomes:    make(chan outcome, 1),
 	}
-	chosen, err := p.profile(file, plugin)
+	chosen, err := profileOf(file, plugin)
 	if err != nil {
 		return nil, err
 	}
@@ -108,22 +109,25 @@ func newPlacer(ctx context.Context, file string, plugin bool, begin time.Time) (
 	return p, nil
 }
 
-// profile reads the profile of a configuration, and has pods bound by the binder.
-func (p *placer) profile(file string, plugin bool) (*config.KubeSchedulerProfile, error) {
-	c, err := options.LoadConfigFromFile(klog.Background(), file)
-	if err != nil {
-		return nil, fmt.Errorf("reading %q: %w", file, err)
+// profileOf is the one with the plugin of a configuration, or kube-scheduler's own, with pods bound by the binder.
+func profileOf(file string, plugin bool) (*config.KubeSchedulerProfile, error) {
+	c, err := latest.Default()
+	if plugin {
+		c, err = options.LoadConfigFromFile(klog.Background(), file)
 	}
-	i := slices.IndexFunc(c.Profiles, func(p config.KubeSchedulerProfile) bool { return p.SchedulerName == v1alpha1.SchedulerName })
+	if err != nil {
+		return nil, fmt.Errorf("reading the scheduler's configuration: %w", err)
+	}
+	name := corev1.DefaultSchedulerName
+	if plugin {
+		name = v1alpha1.SchedulerName
+	}
+	i := slices.IndexFunc(c.Profiles, func(p config.KubeSchedulerProfile) bool { return p.SchedulerName == name })
 	if i < 0 {
-		return nil, fmt.Errorf("reading %q: no profile is named %s", file, v1alpha1.SchedulerName)
+		return nil, fmt.Errorf("reading the scheduler's configuration: there is no profile %q", name)
 	}
 	chosen := &c.Profiles[i]
-	if !plugin {
-		all := &chosen.Plugins.MultiPoint.Enabled
-		*all = slices.DeleteFunc(*all, func(p config.Plugin) bool { return p.Name == locality.Name })
-		chosen.PluginConfig = slices.DeleteFunc(chosen.PluginConfig, func(p config.PluginConfig) bool { return p.Name == locality.Name })
-	}
+	chosen.SchedulerName = v1alpha1.SchedulerName // as the pods have it
 	chosen.Plugins.Bind.Disabled = []config.Plugin{{Name: names.DefaultBinder}}
 	chosen.Plugins.Bind.Enabled = []config.Plugin{{Name: binderName}}
 	chosen.Plugins.PostBind.Enabled = []config.Plugin{{Name: binderName}}
