@@ -13,7 +13,7 @@ import (
 type checkpoint struct {
 	metav1.ObjectMeta // namespace, name and resource version only
 	phase             v1alpha1.Phase
-	requirements      v1alpha1.Requirements
+	demand            demand
 	parts             map[string]part // by container
 }
 
@@ -30,9 +30,11 @@ func newCheckpoint(c *v1alpha1.PodCheckpoint) *checkpoint {
 		phase:      c.Status.Phase,
 		parts:      make(map[string]part, len(c.Status.Containers)),
 	}
+	var requirements v1alpha1.Requirements
 	if c.Status.Requirements != nil {
-		k.requirements = *c.Status.Requirements
+		requirements = *c.Status.Requirements
 	}
+	k.demand = newDemand(v1alpha1.RestoreMethodImage, requirements)
 	for _, saved := range c.Status.Containers {
 		i := reference(saved.ImageTag)
 		i.digest, i.bytes = reference(saved.Image).digest, saved.PushedBytes

@@ -5,10 +5,11 @@ package locality
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/clock"
 
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/termination"
 )
 
@@ -16,9 +17,12 @@ import (
 var announced = termination.Defaults()
 
 // ending says why an opted-in pod must not come to the node although its tolerations might let it: the node's end is announced. Nil when it is not.
-func ending(pod *corev1.Pod, node *corev1.Node, now time.Time) *refusal {
-	if n, running := termination.Running(node, now); running {
-		return endsSoon(n.Cause)
+func ending(pod *corev1.Pod, node *corev1.Node, clk clock.PassiveClock) *refusal {
+	// Most nodes have no notice: what takes longest here is to ask for the time.
+	if _, noticed := node.Annotations[v1alpha1.AnnotationNotice]; noticed {
+		if n, running := termination.Running(node, clk.Now()); running {
+			return endsSoon(n.Cause)
+		}
 	}
 	// The notice is over, and the taint still there.
 	for i := range node.Spec.Taints {
@@ -48,8 +52,8 @@ func leaving(node *corev1.Node) *refusal {
 }
 
 // closed is ending for a pod that starts cold, and leaving too for one that restores.
-func closed(pod *corev1.Pod, node *corev1.Node, now time.Time) *refusal {
-	if r := ending(pod, node, now); r != nil || !restoring(pod) {
+func closed(pod *corev1.Pod, node *corev1.Node, clk clock.PassiveClock) *refusal {
+	if r := ending(pod, node, clk); r != nil || !restoring(pod) {
 		return r
 	}
 	return leaving(node)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -29,12 +31,10 @@ func (p *Plugin) nodeComes(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (
 	if !ok {
 		return fwk.Queue, fmt.Errorf("reading a node's event: got %T", newObj)
 	}
-	now := p.waiting.clock.Now()
-	if before, ok := oldObj.(*corev1.Node); ok && closed(pod, before, now) == nil || closed(pod, n, now) != nil || !p.fits(pod, p.data.node(n.Name)) {
+	clk := p.waiting.clock
+	if before, ok := oldObj.(*corev1.Node); ok && closed(pod, before, clk) == nil || !p.takes(pod, n) {
 		return fwk.QueueSkip, nil
 	}
-	// Or PreEnqueue would hold it.
-	p.waiting.stir(pod)
 	return fwk.Queue, nil
 }
 
@@ -47,6 +47,42 @@ func podUpdated(_ klog.Logger, _ *corev1.Pod, _, newObj any) (fwk.QueueingHint, 
 		return fwk.QueueSkip, nil
 	}
 	return fwk.Queue, nil
+}
+
+// watchNodes wakes the pods that a node fits which is new, or does not end, or is not cordoned, any more. It takes more than nodeComes: the scheduler
+// asks one plugin's hint and leaves the others', and PreEnqueue has to know.
+func (p *Plugin) watchNodes(nodes coreinformers.NodeInformer) error {
+	lister := nodes.Lister()
+	p.waiting.takes = func(pod *corev1.Pod, name string) bool {
+		n, err := lister.Get(name)
+		return err == nil && p.takes(pod, n)
+	}
+	opened := func(before, after any) {
+		n, ok := after.(*corev1.Node)
+		if !ok {
+			return
+		}
+		if old, updated := before.(*corev1.Node); updated && !mayClose(old) {
+			return
+		}
+		p.waiting.opened(klog.Background().WithValues("plugin", Name), n.Name, func(pod *corev1.Pod) bool { return p.takes(pod, n) })
+	}
+	_, err := nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { opened(nil, obj) },
+		UpdateFunc: opened,
+	})
+	return err
+}
+
+// mayClose reports whether the node may be closed to some restoring pod.
+func mayClose(n *corev1.Node) bool {
+	_, noticed := n.Annotations[v1alpha1.AnnotationNotice]
+	return noticed || leaving(n) != nil
+}
+
+// takes reports whether Filter would let the pod onto the node.
+func (p *Plugin) takes(pod *corev1.Pod, n *corev1.Node) bool {
+	return closed(pod, n, p.waiting.clock) == nil && p.fits(pod, p.data.node(n.Name))
 }
 
 // nodeChanged wakes the pods that a node fits now.
@@ -73,7 +109,7 @@ func (p *Plugin) checkpointChanged(before, after *checkpoint) {
 	})
 }
 
-// fits reports whether Filter would let the pod onto a node of that profile.
+// fits reports whether Filter would let the pod onto a node of that profile that stays.
 func (p *Plugin) fits(pod *corev1.Pod, n *node) bool {
 	if !restoring(pod) {
 		return true

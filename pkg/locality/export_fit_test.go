@@ -15,7 +15,9 @@ func Fit(profile *v1alpha1.NodeProfile, want v1alpha1.Requirements, cpu CPUFeatu
 	if profile != nil {
 		n = newNode(profile)
 	}
-	if r := fit(n, newDemand(v1alpha1.RestoreMethodImage, want), policy{cpu: cpu, kernel: kernel}); r != nil {
+	t := &target{demand: newDemand(v1alpha1.RestoreMethodImage, want), by: policy{cpu: cpu, kernel: kernel}}
+	t.refuses(n) // what is remembered of it is the same
+	if r := t.refuses(n); r != nil {
 		return r.class, r.message
 	}
 	return "", ""

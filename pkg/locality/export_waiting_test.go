@@ -16,6 +16,8 @@ type Waiting struct {
 	pod *corev1.Pod
 	// Activated counts how often the pod was put back into the active queue.
 	Activated int
+	// Takes is whether the node that Open opened takes the pod.
+	Takes bool
 }
 
 // NewWaiting has a pod that restores and is not bound.
@@ -23,6 +25,7 @@ func NewWaiting(clk clock.WithTicker, patience time.Duration, pod *corev1.Pod) *
 	w := &Waiting{waiting: newWaiting(clk, patience), pod: pod}
 	w.live = func(*corev1.Pod) (*corev1.Pod, error) { return pod, nil }
 	w.activate = func(klog.Logger, map[string]*corev1.Pod) { w.Activated++ }
+	w.takes = func(*corev1.Pod, string) bool { return w.Takes }
 	w.givenUp = func(*corev1.Pod, string) {}
 	return w
 }
@@ -41,6 +44,12 @@ func (w *Waiting) Cycle(fits, refused bool, meanwhile ...func()) {
 
 // Wake is wake for the pod.
 func (w *Waiting) Wake() { w.wake(klog.Background(), func(*corev1.Pod) bool { return true }) }
+
+// Open is opened for the pod.
+func (w *Waiting) Open() {
+	w.Takes = true
+	w.opened(klog.Background(), "node", func(*corev1.Pod) bool { return true })
+}
 
 // Tick is tick.
 func (w *Waiting) Tick() { w.tick(klog.Background()) }

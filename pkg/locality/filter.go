@@ -17,7 +17,7 @@ func (p *Plugin) Filter(_ context.Context, state fwk.CycleState, pod *corev1.Pod
 		return nil
 	}
 	node := nodeInfo.Node()
-	if r := ending(pod, node, p.waiting.clock.Now()); r != nil {
+	if r := ending(pod, node, p.waiting.clock); r != nil {
 		// No patience runs out for that: to start cold there would help nobody.
 		refusals.WithLabelValues(r.class).Inc()
 		return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, r.message)

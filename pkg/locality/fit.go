@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
@@ -56,9 +57,18 @@ func newDemand(method string, r v1alpha1.Requirements) demand {
 	}
 }
 
-// fit returns nil when a node can restore a checkpoint, else the first reason why not. A requirement that the checkpoint leaves open, and a fact that
-// the node leaves open, is no reason.
-func fit(n *node, want demand, by policy) *refusal {
+// target is what a node has to offer to the pod of one scheduling cycle.
+type target struct {
+	demand
+	by policy
+	// byCPU are the refusals for the kinds of CPU that were compared already.
+	byCPU sync.Map
+}
+
+// refuses returns nil when a node can restore the checkpoint, else the first reason why not. A requirement that the checkpoint leaves open, and a fact
+// that the node leaves open, is no reason.
+func (t *target) refuses(n *node) *refusal {
+	want := &t.demand
 	switch {
 	case n == nil:
 		return &refusal{refusedNoProfile, "node(s) without a NodeProfile (no Cryopod agent has reported from there)"}
@@ -70,15 +80,28 @@ func fit(n *node, want demand, by policy) *refusal {
 		return &refusal{refusedRuntime, fmt.Sprintf("node(s) with another container runtime than the checkpoint's (%s)", want.runtime)}
 	case differ(want.cgroupVersion, n.cgroupVersion):
 		return &refusal{refusedCgroup, fmt.Sprintf("node(s) with another cgroup version than the checkpoint's (v%d)", want.cgroupVersion)}
-	case by.kernel != KernelIgnore && n.kernel.before(want.kernel):
+	case t.by.kernel != KernelIgnore && n.kernel.before(want.kernel):
 		return &refusal{refusedKernel, fmt.Sprintf("node(s) with an older kernel than the checkpoint's (%s)", want.kernel)}
 	case n.criu.before(want.criu):
 		return &refusal{refusedCRIU, fmt.Sprintf("node(s) with an older CRIU than the one that made the checkpoint (%s)", want.criu)}
 	}
-	if lacking := lacks(want, n.cpu, by.cpu); len(lacking) > 0 {
-		return &refusal{refusedCPU, fmt.Sprintf("node(s) whose CPU lacks %s that the checkpoint may use", enumerate(lacking))}
+	if n.cpu == t.cpu {
+		return nil
 	}
-	return nil
+	known, compared := t.byCPU.Load(n.cpu)
+	if !compared {
+		known, _ = t.byCPU.LoadOrStore(n.cpu, t.refusesCPU(n.cpu))
+	}
+	r, _ := known.(*refusal)
+	return r
+}
+
+func (t *target) refusesCPU(have features) *refusal {
+	lacking := lacks(t.demand, have, t.by.cpu)
+	if len(lacking) == 0 {
+		return nil
+	}
+	return &refusal{refusedCPU, fmt.Sprintf("node(s) whose CPU lacks %s that the checkpoint may use", enumerate(lacking))}
 }
 
 // differ reports whether both are known and not the same.

@@ -95,6 +95,9 @@ func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, t tim
 	if err := p.watchPods(pods.Informer()); err != nil {
 		return nil, fmt.Errorf("subscribing to pods: %w", err)
 	}
+	if err := p.watchNodes(handle.SharedInformerFactory().Core().V1().Nodes()); err != nil {
+		return nil, fmt.Errorf("subscribing to nodes: %w", err)
+	}
 	p.waiting.activate = handle.Activate
 	p.waiting.givenUp = p.giveUp
 

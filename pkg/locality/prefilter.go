@@ -42,14 +42,6 @@ func (d *demands) refuses(node *corev1.Node, known *data) *refusal {
 	return d.target.refuses(known.node(node.Name))
 }
 
-// target is what a node has to offer to the pod of the scheduling cycle.
-type target struct {
-	demand
-	by policy
-}
-
-func (t *target) refuses(n *node) *refusal { return fit(n, t.demand, t.by) }
-
 // PreFilter skips Filter for pods that are not opted in. One that does not restore, or may start cold, is kept off nodes that end and no others: to
 // look for such nodes here would take longer, in a large cluster, than to let Filter see those that the scheduler asks about.
 func (p *Plugin) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodes []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
@@ -85,15 +77,14 @@ func (p *Plugin) restoreDemands(pod *corev1.Pod, nodes []fwk.NodeInfo) *demands 
 // is nothing to wait for, nor is one that the pod itself rules out.
 func (p *Plugin) prospects(pod *corev1.Pod, d *demands, nodes []fwk.NodeInfo) (fits, hope bool) {
 	wanted := nodeaffinity.GetRequiredNodeAffinity(pod)
-	now := p.waiting.clock.Now()
 	for _, info := range nodes {
 		n := info.Node()
-		if n == nil || ending(pod, n, now) != nil {
+		if n == nil || ending(pod, n, p.waiting.clock) != nil {
 			continue
 		}
 		r := d.refuses(n, p.data)
 		fits = fits || r == nil
-		if r != nil && (!r.passes() || now.Sub(n.CreationTimestamp.Time) >= newNodeAge) {
+		if r != nil && (!r.passes() || p.waiting.clock.Since(n.CreationTimestamp.Time) >= newNodeAge) {
 			continue
 		}
 		if matches, err := wanted.Match(n); err == nil && matches {
@@ -117,11 +108,11 @@ func (p *Plugin) target(c *checkpoint) (*target, string) {
 	case !p.data.profiled():
 		return nil, outcomeNoData
 	case c == nil:
-		return &target{newDemand(v1alpha1.RestoreMethodImage, v1alpha1.Requirements{}), by}, outcomeCheckpointUnknown
+		return &target{demand: newDemand(v1alpha1.RestoreMethodImage, v1alpha1.Requirements{}), by: by}, outcomeCheckpointUnknown
 	case c.over():
 		return nil, outcomeCheckpointOver
 	default:
-		return &target{newDemand(v1alpha1.RestoreMethodImage, c.requirements), by}, outcomeChecked
+		return &target{demand: c.demand, by: by}, outcomeChecked
 	}
 }
 

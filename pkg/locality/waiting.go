@@ -41,6 +41,8 @@ type waiting struct {
 	patience time.Duration
 	// live returns the pod as the scheduler's cache has it now.
 	live func(*corev1.Pod) (*corev1.Pod, error)
+	// takes reports whether the node of that name, as it is now, may be refused to the pod no longer.
+	takes func(pod *corev1.Pod, node string) bool
 	// activate moves pods to the scheduler's active queue; those under way are tried again if they come back unscheduled.
 	activate func(klog.Logger, map[string]*corev1.Pod)
 	// givenUp is told of each pod whose patience has run out, once, with the reason.
@@ -58,6 +60,7 @@ type waiter struct {
 	hopeless bool           // no node of the last cycle can restore it, nor will
 	stuck    bool           // no node fitted it in the last cycle
 	changed  bool           // something has, for the pod, since that cycle began
+	opened   string         // the node by which it has; no cycle has seen it yet
 	idle     bool           // it was held for that since
 	refusals map[string]int // of the last cycle, by their message
 	givenUp  time.Time      // when its patience had run out; zero before
@@ -104,15 +107,6 @@ func (w *waiting) hold(pod *corev1.Pod, seen func() bool) (why holdReason, news 
 	return "", false
 }
 
-// stir notes that something changed for the pod.
-func (w *waiting) stir(pod *corev1.Pod) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if entry := w.pods[pod.UID]; entry != nil {
-		entry.changed = true
-	}
-}
-
 // enter notes that a scheduling cycle of the pod begins, and reports whether nodes may be refused in it. It is called before
 // the cycle reads anything, so that a change during the cycle is not lost.
 func (w *waiting) enter(pod *corev1.Pod) (patient bool) {
@@ -128,9 +122,17 @@ func (w *waiting) enter(pod *corev1.Pod) (patient bool) {
 func (w *waiting) expect(pod *corev1.Pod, fits, hope bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if entry := w.pods[pod.UID]; entry != nil {
-		entry.stuck, entry.hopeless = !fits, !hope
+	entry := w.pods[pod.UID]
+	if entry == nil {
+		return
 	}
+	entry.stuck, entry.hopeless = !fits, !hope
+	if entry.opened != "" && !fits && w.takes(pod, entry.opened) {
+		// The cycle's view of the nodes was older than what the pod was woken for: it has to see the next.
+		entry.changed = true
+		return
+	}
+	entry.opened = ""
 }
 
 // refuse notes that a node was refused to the pod that would have taken it otherwise, with what people are told.
@@ -181,6 +183,17 @@ func (w *waiting) wake(logger klog.Logger, concerns func(*corev1.Pod) bool) {
 			return false
 		}
 		entry.changed = true
+		return true
+	})
+}
+
+// opened has the pods scheduled again that the node takes now.
+func (w *waiting) opened(logger klog.Logger, node string, takes func(*corev1.Pod) bool) {
+	w.sweep(logger, func(entry *waiter) bool {
+		if entry.woken || !takes(entry.pod) {
+			return false
+		}
+		entry.changed, entry.opened = true, node
 		return true
 	})
 }

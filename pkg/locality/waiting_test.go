@@ -47,6 +47,21 @@ func TestHold(t *testing.T) {
 		"something changed, and was in vain": {
 			before: func(e *env) { e.Cycle(false, true); e.Wake(); e.Cycle(false, true) }, why: forNode,
 		},
+		"a node opened":                     {before: func(e *env) { e.Cycle(false, true); e.Open() }},
+		"a node opened during the cycle":    {before: func(e *env) { e.Cycle(false, true, e.Open) }},
+		"a node opened, unseen by the next": {before: func(e *env) { e.Cycle(false, true); e.Open(); e.Cycle(false, true) }},
+		"a node opened, and closed again": {
+			before: func(e *env) { e.Cycle(false, true); e.Open(); e.Takes = false; e.Cycle(false, true) }, why: forNode,
+		},
+		"a node opened, was seen, and closed again": {
+			before: func(e *env) {
+				e.Cycle(false, true)
+				e.Open()
+				e.Cycle(true, true)
+				e.Takes = false
+				e.Cycle(false, true)
+			}, why: forNode,
+		},
 		"given up": {before: func(e *env) { e.Cycle(false, true); e.clock.Step(time.Minute); e.Tick() }, why: forNode},
 		"given up, and nobody sent it back": {before: func(e *env) {
 			e.Cycle(false, true)
