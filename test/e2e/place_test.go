@@ -47,9 +47,8 @@ func testNearest(t *testing.T) {
 	before := p.startOn(source, largest, second, third)
 	checkpoints := p.leave(source)
 	p.uncordon(source)
-	for _, c := range checkpoints {
-		p.has(cached, c)
-	}
+	p.have(cached, checkpoints)
+	p.knows(source, checkpoints[0].Status.Containers[0].BaseImageDigest)
 	wrong.join(p.scene, cached, checkpoints[0].Status.Requirements.CPUFeatures)
 
 	if got := p.boundTo(largest, before[0]); got != cached {
@@ -183,14 +182,20 @@ func (p *placement) leave(node string) []v1alpha1.PodCheckpoint {
 	return checkpoints
 }
 
-// has has a node have what a checkpoint needs, base image and checkpoint image, and tell of it.
-func (p *placement) has(node string, c v1alpha1.PodCheckpoint) {
+// have has a node have what checkpoints need, base images and checkpoint images, and tell of them.
+func (p *placement) have(node string, checkpoints []v1alpha1.PodCheckpoint) {
 	p.t.Helper()
-	for _, container := range c.Status.Containers {
-		p.pull(node, container.BaseImage)
-		p.pull(node, container.Image)
-		p.knows(node, container.BaseImageDigest)
-		p.knows(node, container.Image)
+	var images []string
+	for _, c := range checkpoints {
+		for _, container := range c.Status.Containers {
+			p.pull(node, container.BaseImage)
+			p.pull(node, container.Image)
+			images = append(images, container.BaseImageDigest, container.Image)
+		}
+	}
+	// It tells of all of them at once.
+	for _, image := range images {
+		p.knows(node, image)
 	}
 }
 

@@ -156,7 +156,7 @@ func (r Result) Metrics() map[string]report.Metric {
 	metrics["restore_prediction_error"] = predicted
 	metrics["restore_mean_time"] = report.Metric{Value: mean(reals(r.Restores)), Unit: "s", Better: "lower", All: reals(r.Restores)}
 	fitted, others := r.halves()
-	if best, ok := Fit(fitted); ok {
+	if best, ok := Fit(fitted); ok && len(others) > 0 {
 		held := misses(others, func(one Restore) float64 { return best.seconds(one) })
 		want := goal
 		metrics["restore_prediction_error_fitted_to_the_other_half"] = report.Metric{

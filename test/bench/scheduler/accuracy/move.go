@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -29,9 +30,13 @@ const (
 	settled = 20
 	// toldTimeout bounds what the agent or the scheduler takes to tell of something.
 	toldTimeout = time.Minute
-	// warmUps is how many images of warmMebibytes the target pulls after its line has changed, so that its agent knows the new one.
-	warmUps, warmMebibytes = 4, 32
-	scheduler              = "cryopod-scheduler"
+	// warmUps is how many images of warmMebibytes the target pulls after its line has changed, apart from each other, so that each is a measurement.
+	warmUps, warmMebibytes = 8, 32
+	apart                  = 1500 * time.Millisecond
+	// published is within what time its agent has told what it measured, near how much of the line's rate that may be off.
+	published = 20 * time.Second
+	near      = 0.3
+	scheduler = "cryopod-scheduler"
 )
 
 // speakUp has the scheduler write its predictions down.
@@ -71,7 +76,7 @@ func (r *runner) throttle(ctx context.Context, rate int) error {
 	return nil
 }
 
-// warmUp has the target pull over the line as it is now.
+// warmUp has the target pull over the line as it is now, until its agent knows it: the average follows a line that has changed within some pulls.
 func (r *runner) warmUp(ctx context.Context, rate int) error {
 	for range warmUps {
 		ref, err := r.weigh(ctx, warmMebibytes)
@@ -84,28 +89,30 @@ func (r *runner) warmUp(ctx context.Context, rate int) error {
 		if _, err := r.target.Exec(ctx, "ctr", "-n", "k8s.io", "images", "rm", ref); err != nil {
 			return err
 		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("warming up: %w", ctx.Err())
+		case <-time.After(apart):
+		}
 	}
-	// The agent writes what it has measured when it has settled.
-	ctx, cancel := context.WithTimeout(ctx, toldTimeout)
+	var measured int64
+	told, cancel := context.WithTimeout(ctx, published)
 	defer cancel()
-	var last int64
-	err := bed.Until(ctx, func(ctx context.Context) error {
-		measured, err := r.measured(ctx)
-		if err != nil {
+	err := bed.Until(told, func(ctx context.Context) (err error) {
+		if measured, err = r.measured(ctx); err != nil {
 			return err
 		}
-		steady := measured == last
-		if last = measured; !steady || measured == 0 {
+		if line := float64(rate) * mebibyte; math.Abs(float64(measured)-line) > near*line {
 			return fmt.Errorf("%s has measured %d bytes a second", r.target.Name(), measured)
 		}
 		return nil
 	})
-	fmt.Fprintf(r.Progress, "line of %d MiB/s (0: as it is); %s has measured %.1f MiB/s\n", rate, r.target.Name(), float64(last)/mebibyte)
-	if errors.Is(err, context.DeadlineExceeded) {
-		// The model's own rate stands for it then, and the error shows.
-		return nil
+	if err != nil && told.Err() == nil {
+		return err
 	}
-	return err
+	// What it has not learned, or what nobody knows, shows in the error.
+	fmt.Fprintf(r.Progress, "line of %d MiB/s (0: as it is); %s has measured %.1f MiB/s\n", rate, r.target.Name(), float64(measured)/mebibyte)
+	return nil
 }
 
 // measured is the target's bandwidth by its profile.
