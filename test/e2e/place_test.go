@@ -63,7 +63,7 @@ func testNearest(t *testing.T) {
 	p.cordon(empty)
 	wrong.beat(p.scene)
 	p.release(third, before[2].UID)
-	p.refused(third, "1 node(s) whose CPU lacks ", wrong.lacks)
+	p.refused(third, func() { wrong.beat(p.scene) }, "1 node(s) whose CPU lacks ", wrong.lacks)
 	p.uncordon(empty)
 	if after := third.replaced(before[2], moveTimeout); after.Spec.NodeName != empty {
 		t.Errorf("the third pod went to %q, want %q", after.Spec.NodeName, empty)
@@ -267,8 +267,8 @@ func (p *placement) boundTo(s *scene, before *corev1.Pod) string {
 	return pod.Spec.NodeName
 }
 
-// refused returns when an event on the Deployment's pod says all of that.
-func (p *placement) refused(s *scene, says ...string) {
+// refused returns when an event on the Deployment's pod says all of that; meanwhile is called again and again until then.
+func (p *placement) refused(s *scene, meanwhile func(), says ...string) {
 	p.t.Helper()
 	pod, err := testbed.Pod(p.t.Context(), s.Namespace, s.name)
 	if err != nil {
@@ -277,6 +277,7 @@ func (p *placement) refused(s *scene, says ...string) {
 	ctx, cancel := p.within(toldTimeout)
 	defer cancel()
 	p.until(ctx, func() error {
+		meanwhile()
 		all, err := testbed.Events(ctx, s.Namespace)
 		if err != nil {
 			return err
