@@ -30,12 +30,12 @@ const (
 	settled = 20
 	// toldTimeout bounds what the agent or the scheduler takes to tell of something.
 	toldTimeout = time.Minute
-	// warmUps is how many images of warmMebibytes the target pulls after its line has changed, apart from each other, so that each is a measurement.
-	warmUps, warmMebibytes = 8, 32
-	apart                  = 1500 * time.Millisecond
+	// warmUps is how many images of warmMebibytes the target pulls after its line has changed.
+	warmUps, warmMebibytes = 4, 96
 	// published is within what time its agent has told what it measured, near how much of the line's rate that may be off.
 	published = 20 * time.Second
 	near      = 0.3
+	agent     = "cryopod-agent"
 	scheduler = "cryopod-scheduler"
 )
 
@@ -76,8 +76,12 @@ func (r *runner) throttle(ctx context.Context, rate int) error {
 	return nil
 }
 
-// warmUp has the target pull over the line as it is now, until its agent knows it: the average follows a line that has changed within some pulls.
+// warmUp has the target pull over the line as it is now, with an agent that has known no other: the average of one that has goes only half of the way
+// with each GiB.
 func (r *runner) warmUp(ctx context.Context, rate int) error {
+	if err := r.restartAgent(ctx); err != nil {
+		return err
+	}
 	for range warmUps {
 		ref, err := r.weigh(ctx, warmMebibytes)
 		if err != nil {
@@ -89,19 +93,16 @@ func (r *runner) warmUp(ctx context.Context, rate int) error {
 		if _, err := r.target.Exec(ctx, "ctr", "-n", "k8s.io", "images", "rm", ref); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("warming up: %w", ctx.Err())
-		case <-time.After(apart):
-		}
 	}
-	var measured int64
+	var last int64
 	told, cancel := context.WithTimeout(ctx, published)
 	defer cancel()
-	err := bed.Until(told, func(ctx context.Context) (err error) {
-		if measured, err = r.measured(ctx); err != nil {
+	err := bed.Until(told, func(ctx context.Context) error {
+		measured, err := r.measured(ctx)
+		if err != nil {
 			return err
 		}
+		last = measured
 		if line := float64(rate) * mebibyte; math.Abs(float64(measured)-line) > near*line {
 			return fmt.Errorf("%s has measured %d bytes a second", r.target.Name(), measured)
 		}
@@ -111,8 +112,21 @@ func (r *runner) warmUp(ctx context.Context, rate int) error {
 		return err
 	}
 	// What it has not learned, or what nobody knows, shows in the error.
-	fmt.Fprintf(r.Progress, "line of %d MiB/s (0: as it is); %s has measured %.1f MiB/s\n", rate, r.target.Name(), float64(measured)/mebibyte)
+	fmt.Fprintf(r.Progress, "line of %d MiB/s (0: as it is); %s has measured %.1f MiB/s\n", rate, r.target.Name(), float64(last)/mebibyte)
 	return nil
+}
+
+// restartAgent has the target's agent begin anew.
+func (r *runner) restartAgent(ctx context.Context) error {
+	in := []string{"-n", install.Namespace}
+	_, err := r.bed.Kubectl.Run(ctx, append([]string{
+		"delete", "pods", "-l", "app.kubernetes.io/name=" + agent, "--field-selector=spec.nodeName=" + r.target.Name(),
+	}, in...)...)
+	if err != nil {
+		return err
+	}
+	_, err = r.bed.Kubectl.Run(ctx, append([]string{"rollout", "status", "daemonset/" + agent, "--timeout=2m"}, in...)...)
+	return err
 }
 
 // measured is the target's bandwidth by its profile.
