@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	criu "github.com/checkpoint-restore/checkpointctl/lib"
@@ -41,31 +42,55 @@ func (c *Client) ImageConfig(ctx context.Context, containerID string) ([]byte, e
 	return raw, nil
 }
 
-// ListImages returns the images on the node. One whose content is not whole on the node is left out.
+// ListImages returns the images on the node. One whose content is not whole on the node is left out. An image that is no checkpoint has its
+// repository as a name too: by it another version is found, which has most of the same layers.
 func (c *Client) ListImages(ctx context.Context) ([]imageindex.Image, error) {
 	all, err := c.client.ImageService().List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listing images: %w", err)
 	}
-	names := map[digest.Digest][]string{}
-	var described []images.Image
+	records := map[digest.Digest][]images.Image{}
+	var order []digest.Digest
 	for _, i := range all {
-		if _, known := names[i.Target.Digest]; !known {
-			described = append(described, i)
-			names[i.Target.Digest] = nil
+		if records[i.Target.Digest] == nil {
+			order = append(order, i.Target.Digest)
 		}
-		// The others are by digest, or the kubelet's: the digest of the configuration.
-		if strings.Contains(i.Name, ":") && !strings.Contains(i.Name, "sha256:") {
-			names[i.Target.Digest] = append(names[i.Target.Digest], i.Name)
-		}
+		records[i.Target.Digest] = append(records[i.Target.Digest], i)
 	}
 	var found []imageindex.Image
-	for _, i := range described {
-		if layers, ok := c.layers(ctx, i); ok {
-			found = append(found, imageindex.Image{Digest: i.Target.Digest.String(), Names: names[i.Target.Digest], Layers: layers})
+	for _, d := range order {
+		layers, ok := c.layers(ctx, records[d][0])
+		if !ok {
+			continue
 		}
+		var names []string
+		checkpoint := c.isCheckpoint(ctx, records[d][0].Target)
+		for _, i := range records[d] {
+			names = append(names, namesOf(i.Name, !checkpoint)...)
+		}
+		slices.Sort(names)
+		found = append(found, imageindex.Image{Digest: d.String(), Names: slices.Compact(names), Layers: layers})
 	}
 	return found, nil
+}
+
+// namesOf are what an image with that name in containerd's store is known by, beside its digest: the name, if it has a tag, and its repository.
+func namesOf(name string, repository bool) (names []string) {
+	// The kubelet's own names are digests of configurations.
+	if strings.HasPrefix(name, "sha256:") {
+		return nil
+	}
+	repo, digested, _ := strings.Cut(name, "@")
+	if colon := strings.LastIndexByte(repo, ':'); colon > strings.LastIndexByte(repo, '/') {
+		if digested == "" {
+			names = append(names, repo)
+		}
+		repo = repo[:colon]
+	}
+	if repository {
+		names = append(names, repo)
+	}
+	return names
 }
 
 // layers are those of an image; false for one that can't be read.

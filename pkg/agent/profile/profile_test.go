@@ -3,6 +3,8 @@
 package profile_test
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -183,5 +185,26 @@ func TestRatesAreKept(t *testing.T) {
 		if diff := cmp.Diff(want, rates(profile.StatusOf(facts, before, time.Unix(0, 0)))); diff != "" {
 			t.Errorf("push, dump, pull (-want +got):\n%s", diff)
 		}
+	}
+}
+
+// TestIndexSize: 200 images of 10 layers of their own, each with a tag and a repository, are 16 KiB of the object at most, base64 as JSON has it.
+func TestIndexSize(t *testing.T) {
+	digest := func(parts ...any) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(fmt.Sprint(parts...)))) }
+	var images []imageindex.Image
+	for i := range 200 {
+		repository := fmt.Sprintf("registry.test/team/app-%d", i)
+		image := imageindex.Image{Digest: digest("image", i), Names: []string{repository, repository + ":v1"}}
+		for l := range 10 {
+			image.Layers = append(image.Layers, imageindex.Layer{Digest: digest("layer", i, l), Bytes: int64(l+1) * 7_654_321})
+		}
+		images = append(images, image)
+	}
+	raw, err := json.Marshal(profile.StatusOf(profile.Facts{Images: images}, v1alpha1.NodeProfileStatus{}, now).ImageIndex)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if t.Logf("%d bytes", len(raw)); len(raw) > 16<<10 {
+		t.Errorf("the index takes %d bytes, want at most %d", len(raw), 16<<10)
 	}
 }
