@@ -190,7 +190,9 @@ func TestRatesAreKept(t *testing.T) {
 
 // TestIndexSize: 200 images of 10 layers of their own, each with a tag and a repository, are 16 KiB of the object at most, base64 as JSON has it.
 func TestIndexSize(t *testing.T) {
-	digest := func(parts ...any) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(fmt.Sprint(parts...)))) }
+	digest := func(parts ...any) string {
+		return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(fmt.Sprint(parts...))))
+	}
 	var images []imageindex.Image
 	for i := range 200 {
 		repository := fmt.Sprintf("registry.test/team/app-%d", i)
