@@ -91,9 +91,19 @@ func packSize(bytes int64) byte {
 	return byte(min(math.MaxUint8, math.Round(math.Log(float64(bytes)/smallest)/math.Log(ratio))))
 }
 
-func unpackSize(b byte) int64 {
-	return int64(math.Round(smallest * math.Pow(ratio, float64(b))))
-}
+// Size is a layer's size as it is kept. A node has hundreds: in bytes, as numbers, they would take half as much memory as all else of an Index.
+type Size byte
+
+// sizes are what they stand for.
+var sizes = func() (all [math.MaxUint8 + 1]int64) {
+	for b := range all {
+		all[b] = int64(math.Round(smallest * math.Pow(ratio, float64(b))))
+	}
+	return all
+}()
+
+// Bytes is the size in bytes.
+func (s Size) Bytes() int64 { return sizes[s] }
 
 // Entry is an image of an Index.
 type Entry struct {
@@ -109,8 +119,8 @@ type Index struct {
 	Images map[ImageID]Entry
 	// Names lead to the images that have them.
 	Names map[NameID]ImageID
-	// Layers are those of all images, with their sizes in bytes.
-	Layers map[LayerID]int64
+	// Layers are those of all images, with their sizes.
+	Layers map[LayerID]Size
 }
 
 // Missing is how many bytes of an image have to be pulled to where this index is from. The layers' sizes are told by where the image is known from.

@@ -57,7 +57,7 @@ func TestPackedIsUnpacked(t *testing.T) {
 			id, _ := imageindex.LayerOf(l.Digest)
 			want = append(want, id)
 			bytes += l.Bytes
-			if got := x.Layers[id]; math.Abs(float64(got-l.Bytes)) > 0.05*float64(l.Bytes) {
+			if got := x.Layers[id].Bytes(); math.Abs(float64(got-l.Bytes)) > 0.05*float64(l.Bytes) {
 				t.Errorf("a layer of %d bytes has %d", l.Bytes, got)
 			}
 		}
@@ -101,11 +101,11 @@ func TestMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, _ := imageindex.ImageOf(other.Digest)
-	size := func(l imageindex.LayerID) int64 { return there.Layers[l] }
+	size := func(l imageindex.LayerID) int64 { return there.Layers[l].Bytes() }
 	var want int64
 	for _, l := range other.Layers[3:] {
 		id, _ := imageindex.LayerOf(l.Digest)
-		want += there.Layers[id]
+		want += there.Layers[id].Bytes()
 	}
 	if got := here.Missing(there.Images[id].Layers, size); got != want {
 		t.Errorf("%d bytes are missing, want %d: all but the three shared layers", got, want)

@@ -97,13 +97,13 @@ func Unpack(packed []byte) (*Index, error) {
 	if v := r.take(1); v == nil || v[0] != version {
 		return nil, fmt.Errorf("%w: not of version %d", ErrMalformed, version)
 	}
-	x := &Index{Images: map[ImageID]Entry{}, Names: map[NameID]ImageID{}, Layers: map[LayerID]int64{}}
+	x := &Index{Images: map[ImageID]Entry{}, Names: map[NameID]ImageID{}, Layers: map[LayerID]Size{}}
 	var layers []LayerID
 	for range r.count(layerIDBytes + 1) {
 		id := LayerID(r.number(layerIDBytes))
 		size := r.number(1)
 		layers = append(layers, id)
-		x.Layers[id] = unpackSize(byte(size))
+		x.Layers[id] = Size(size)
 	}
 	references := uint64(0)
 	for range r.count(imageIDBytes + 2) {
@@ -120,7 +120,7 @@ func Unpack(packed []byte) (*Index, error) {
 			references += n
 			for _, l := range layers[first : first+n] {
 				e.Layers = append(e.Layers, l)
-				e.Bytes += x.Layers[l]
+				e.Bytes += x.Layers[l].Bytes()
 			}
 		}
 		x.Images[id] = e

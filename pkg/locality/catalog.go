@@ -3,6 +3,7 @@
 package locality
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/cryopod/cryopod/pkg/imageindex"
@@ -14,78 +15,198 @@ type sizedLayer struct {
 	bytes int64
 }
 
-// catalog knows the layers of all images that some node has: also of one that a pod needs and that is on another node only.
+// place is a node's number. What is known by layer or image are lists of places, and what is known of a place is read by index: to look up a dozen
+// layers in the maps of thousands of nodes takes far longer than to go along the lists of a dozen layers.
+type place int32
+
+// catalog knows the layers of all images that some node has: also of one that a pod needs and that is on another node only. And it knows where each is.
 type catalog struct {
 	mu     sync.RWMutex
 	images map[imageindex.ImageID]*cataloged
 	// names lead to an image that has them: the one that was told of last, where nodes do not agree.
 	names map[imageindex.NameID]*named
+	// layers are the places that have them.
+	layers map[imageindex.LayerID][]place
+
+	// places are the nodes' numbers, profiles what is known of the nodes of those numbers.
+	places   map[string]*placed
+	profiles []profile
+	free     []place
+}
+
+// profile is what Score asks of each of thousands of nodes.
+type profile struct {
+	*node // nil: there is none
+	// tells is node.tells, measured node.measured.
+	tells    bool
+	measured int64
 }
 
 type cataloged struct {
 	layers []sizedLayer
-	nodes  int
+	at     []place
 }
 
 type named struct {
 	image imageindex.ImageID
-	nodes int
+	at    []place
+}
+
+// placed is a node's number, with how many ask for it to stay.
+type placed struct {
+	place
+	holds int
 }
 
 func newCatalog() *catalog {
-	return &catalog{images: map[imageindex.ImageID]*cataloged{}, names: map[imageindex.NameID]*named{}}
+	return &catalog{
+		images: map[imageindex.ImageID]*cataloged{}, names: map[imageindex.NameID]*named{}, layers: map[imageindex.LayerID][]place{},
+		places: map[string]*placed{},
+	}
+}
+
+// hold gives the node of that name a number, which stays until release.
+func (c *catalog) hold(name string) place {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.holdLocked(name)
+}
+
+func (c *catalog) holdLocked(name string) place {
+	p := c.places[name]
+	if p == nil {
+		p = &placed{place: place(len(c.profiles))} //nolint:gosec // a cluster has no two billion nodes
+		if n := len(c.free); n > 0 {
+			p.place, c.free = c.free[n-1], c.free[:n-1]
+		} else {
+			c.profiles = append(c.profiles, profile{})
+		}
+		c.places[name] = p
+	}
+	p.holds++
+	return p.place
+}
+
+// release takes a hold back.
+func (c *catalog) release(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.releaseLocked(name)
+}
+
+func (c *catalog) releaseLocked(name string) {
+	p := c.places[name]
+	if p.holds--; p.holds == 0 {
+		c.free = append(c.free, p.place)
+		delete(c.places, name)
+	}
 }
 
 // replace takes the images of a node as it was out, and those of the node as it is in; either may be nil.
 func (c *catalog) replace(before, after *node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if after != nil {
-		c.add(after)
-	}
+	var at place
+	was, is := &imageindex.Index{}, &imageindex.Index{}
 	if before != nil {
-		c.remove(before)
+		at, was = c.places[before.Name].place, before.Index
+	} else {
+		at = c.holdLocked(after.Name)
+	}
+	if after != nil {
+		is = after.Index
+	}
+	c.profiles[at] = profile{after, after.tells(), after.measured()}
+	c.add(at, was, is)
+	c.remove(at, was, is)
+	if after == nil {
+		c.releaseLocked(before.Name)
 	}
 }
 
-func (c *catalog) add(n *node) {
-	for id, image := range n.Images {
+// add adds what is and was not.
+func (c *catalog) add(at place, was, is *imageindex.Index) {
+	for id, image := range is.Images {
+		if _, known := was.Images[id]; known {
+			continue
+		}
 		entry := c.images[id]
 		if entry == nil {
 			entry = &cataloged{}
 			for _, l := range image.Layers {
-				entry.layers = append(entry.layers, sizedLayer{l, n.Layers[l]})
+				entry.layers = append(entry.layers, sizedLayer{l, is.Layers[l].Bytes()})
 			}
 			c.images[id] = entry
 		}
-		entry.nodes++
+		entry.at = append(entry.at, at)
 	}
-	for name, id := range n.Names {
+	for name, id := range is.Names {
 		entry := c.names[name]
 		if entry == nil {
 			entry = &named{}
 			c.names[name] = entry
 		}
-		entry.image = id
-		entry.nodes++
+		former, known := was.Names[name]
+		if !known {
+			entry.at = append(entry.at, at)
+		}
+		if !known || former != id {
+			entry.image = id
+		}
+	}
+	for id := range is.Layers {
+		if _, known := was.Layers[id]; !known {
+			c.layers[id] = append(c.layers[id], at)
+		}
 	}
 }
 
-func (c *catalog) remove(n *node) {
-	for id := range n.Images {
+// remove removes what was and is no more.
+func (c *catalog) remove(at place, was, is *imageindex.Index) {
+	for id := range was.Images {
+		if _, still := is.Images[id]; still {
+			continue
+		}
 		if entry := c.images[id]; entry != nil {
-			if entry.nodes--; entry.nodes == 0 {
+			if entry.at = without(entry.at, at); len(entry.at) == 0 {
 				delete(c.images, id)
 			}
 		}
 	}
-	for name := range n.Names {
+	for name := range was.Names {
+		if _, still := is.Names[name]; still {
+			continue
+		}
 		if entry := c.names[name]; entry != nil {
-			if entry.nodes--; entry.nodes == 0 {
+			if entry.at = without(entry.at, at); len(entry.at) == 0 {
 				delete(c.names, name)
 			}
 		}
 	}
+	for id := range was.Layers {
+		if _, still := is.Layers[id]; !still {
+			strike(c.layers, id, at)
+		}
+	}
+}
+
+// strike takes a place out of the list of a key, and the key with the last one.
+func strike[K comparable](all map[K][]place, key K, at place) {
+	if left := without(all[key], at); len(left) > 0 {
+		all[key] = left
+	} else {
+		delete(all, key)
+	}
+}
+
+// without is the list less one place. Its order is not kept.
+func without(list []place, at place) []place {
+	i := slices.Index(list, at)
+	if i < 0 {
+		return list
+	}
+	list[i] = list[len(list)-1]
+	return list[:len(list)-1]
 }
 
 // layersOf returns the layers of an image, by its digest or else by one of its names; false when no node is known to have it.

@@ -39,7 +39,7 @@ func LoadOn(profile *v1alpha1.NodeProfile, reported []string, needed []imageinde
 	for _, name := range reported {
 		info.ImageStates[name] = &fwk.ImageStateSummary{}
 	}
-	busy := newUnderWay(clock.RealClock{})
+	busy := newUnderWay(clock.RealClock{}, newCatalog())
 	for i, images := range others {
 		busy.add(types.UID(strconv.Itoa(i)), start{node: "node", job: workOf(images).on(n, info.ImageStates)})
 	}

@@ -174,7 +174,7 @@ func (i *image) missing(n *node, reported map[string]*fwk.ImageStateSummary, pul
 		return
 	}
 	for _, name := range i.names {
-		if _, ok := reported[name]; ok {
+		if _, ok := reported[name]; ok && !n.tells() {
 			return
 		}
 	}

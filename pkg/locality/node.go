@@ -63,6 +63,9 @@ func (n *node) measured() int64 {
 	return n.pullRate
 }
 
+// tells reports whether all images of the node are known; else what the node itself reports has to do. n may be nil.
+func (n *node) tells() bool { return n != nil && len(n.Images) > 0 }
+
 // has reports whether the image is on the node, by its digest or by one of its names. n may be nil.
 func (n *node) has(i *image) bool {
 	if n == nil {

@@ -83,7 +83,7 @@ func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, t tim
 		handle:    handle,
 		data:      d,
 		waiting:   newWaiting(t.clock, args.RestorePatience.Duration),
-		underWay:  newUnderWay(t.clock),
+		underWay:  newUnderWay(t.clock, d.images),
 	}
 	if err := d.subscribe(p.nodeChanged, p.checkpointChanged); err != nil {
 		return nil, fmt.Errorf("subscribing to %s: %w", v1alpha1.GroupVersion, err)

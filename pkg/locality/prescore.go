@@ -20,13 +20,15 @@ type work struct {
 	images []image
 	// restore is how many bytes of checkpoints are restored.
 	restore int64
+	// predictions are Score's results for the nodes that it is going to be asked for.
+	predictions map[string]int64
 }
 
 // Clone returns the work itself: it never changes.
 func (w *work) Clone() fwk.StateData { return w }
 
 // PreScore skips Score for pods that are not opted in, and for those to which all nodes are the same.
-func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.Pod, _ []fwk.NodeInfo) *fwk.Status {
+func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.Pod, feasible []fwk.NodeInfo) *fwk.Status {
 	if !optedIn(pod) {
 		return fwk.NewStatus(fwk.Skip)
 	}
@@ -39,6 +41,7 @@ func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.P
 	if w.target == nil && len(w.images) == 0 {
 		return fwk.NewStatus(fwk.Skip)
 	}
+	w.predictions = p.predictions(w, feasible)
 	state.Write(workKey, w)
 	return nil
 }

@@ -19,6 +19,9 @@ func (p *Plugin) Score(_ context.Context, state fwk.CycleState, _ *corev1.Pod, n
 	if !ok {
 		return 0, nil
 	}
+	if ms, known := w.predictions[nodeInfo.Node().Name]; known {
+		return ms, nil
+	}
 	return p.predict(w, nodeInfo), nil
 }
 
@@ -28,7 +31,7 @@ func (p *Plugin) predict(w *work, nodeInfo fwk.NodeInfo) int64 {
 	if w.target != nil && (leaving(nodeInfo.Node()) != nil || w.target.refuses(n) != nil) {
 		return never
 	}
-	return int64(1000 * p.predictor.seconds(p.underWay.load(w, n, nodeInfo), n.measured()))
+	return p.predictor.milliseconds(p.underWay.load(w, n, nodeInfo), n.measured())
 }
 
 // ScoreExtensions returns the plugin, for NormalizeScore.

@@ -26,18 +26,26 @@ const (
 type underWay struct {
 	clock clock.WithTicker
 
+	// places numbers the nodes. Its lock is taken before mu, never while mu is held.
+	places *catalog
+
 	mu    sync.RWMutex
 	nodes map[string]*backlog
 	pods  map[types.UID]*start
+	// The same once more, for all nodes at once: the loads of each place, and the places at which a layer, or an image whose layers are not known, is
+	// expected.
+	loads  []load
+	layers map[imageindex.LayerID][]place
+	whole  map[string][]place
 }
 
 // backlog is what is under way on one node. It is read and written under underWay's lock.
 type backlog struct {
-	layers  map[imageindex.LayerID]*coming
-	whole   map[string]*coming // images whose layers are not known, by name
-	pull    int64              // bytes of both
-	restore int64              // bytes
-	pods    int
+	at     place
+	layers map[imageindex.LayerID]*coming
+	whole  map[string]*coming // images whose layers are not known, by name
+	// load is all of it together.
+	load
 }
 
 // coming is what several pods may be waiting for.
@@ -71,8 +79,27 @@ type wholeImage struct {
 	bytes int64
 }
 
-func newUnderWay(clk clock.WithTicker) *underWay {
-	return &underWay{clock: clk, nodes: map[string]*backlog{}, pods: map[types.UID]*start{}}
+func newUnderWay(clk clock.WithTicker, places *catalog) *underWay {
+	return &underWay{
+		clock: clk, places: places, nodes: map[string]*backlog{}, pods: map[types.UID]*start{},
+		layers: map[imageindex.LayerID][]place{}, whole: map[string][]place{},
+	}
+}
+
+// at is what a place has to do already. It is called under the lock.
+func (u *underWay) at(p place) load {
+	if int(p) >= len(u.loads) {
+		return load{}
+	}
+	return u.loads[p]
+}
+
+// note keeps the loads in step with a node's backlog.
+func (u *underWay) note(b *backlog) {
+	for int(b.at) >= len(u.loads) {
+		u.loads = append(u.loads, load{})
+	}
+	u.loads[b.at] = b.load
 }
 
 // load is what the node has to do until the pod of that work runs there, with all that it does already. What both need is pulled once.
@@ -97,26 +124,39 @@ func (u *underWay) load(w *work, n *node, info fwk.NodeInfo) load {
 
 // add notes a pod on its way. One that is known is left as it is.
 func (u *underWay) add(uid types.UID, s start) {
+	if u.known(uid) {
+		return
+	}
+	at := u.places.hold(s.node)
+	if !u.addAt(uid, s, at) {
+		u.places.release(s.node)
+	}
+}
+
+// addAt adds a pod to a node whose place is held; each pod that counts has a hold of its own.
+func (u *underWay) addAt(uid types.UID, s start, at place) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pods[uid] != nil {
-		return
+		return false
 	}
 	s.begun = u.clock.Now()
 	u.pods[uid] = &s
 	b := u.nodes[s.node]
 	if b == nil {
-		b = &backlog{layers: map[imageindex.LayerID]*coming{}, whole: map[string]*coming{}}
+		b = &backlog{at: at, layers: map[imageindex.LayerID]*coming{}, whole: map[string]*coming{}}
 		u.nodes[s.node] = b
 	}
 	for _, l := range s.layers {
-		b.pull += expect(b.layers, l.id, l.bytes)
+		b.pull += expect(b.layers, u.layers, l.id, l.bytes, at)
 	}
 	for _, i := range s.whole {
-		b.pull += expect(b.whole, i.name, i.bytes)
+		b.pull += expect(b.whole, u.whole, i.name, i.bytes, at)
 	}
 	b.restore += s.restore
 	b.pods++
+	u.note(b)
+	return true
 }
 
 // known reports whether the pod is on its way.
@@ -129,18 +169,28 @@ func (u *underWay) known(uid types.UID) bool {
 // remove forgets a pod that runs, or never will, and returns what was known of it, and how long ago it was added. Nil: nothing was, or it has taken
 // too long.
 func (u *underWay) remove(uid types.UID) (*start, time.Duration) {
+	s := u.forget(uid)
+	if s == nil {
+		return nil, 0
+	}
+	u.places.release(s.node)
+	return s, u.clock.Since(s.begun)
+}
+
+// forget is remove but for the hold of the node's place.
+func (u *underWay) forget(uid types.UID) *start {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	s := u.pods[uid]
 	if s == nil {
-		return nil, 0
+		return nil
 	}
 	delete(u.pods, uid)
 	if s.over {
-		return nil, 0
+		return nil
 	}
 	u.lift(s)
-	return s, u.clock.Since(s.begun)
+	return s
 }
 
 // lift takes what a pod needs off its node's backlog, once.
@@ -151,13 +201,14 @@ func (u *underWay) lift(s *start) {
 	}
 	s.over = true
 	for _, l := range s.layers {
-		b.pull -= done(b.layers, l.id)
+		b.pull -= done(b.layers, u.layers, l.id, b.at)
 	}
 	for _, i := range s.whole {
-		b.pull -= done(b.whole, i.name)
+		b.pull -= done(b.whole, u.whole, i.name, b.at)
 	}
 	b.restore -= s.restore
 	b.pods--
+	u.note(b)
 	if b.pods == 0 {
 		delete(u.nodes, s.node)
 	}
@@ -174,9 +225,11 @@ func (u *underWay) arrived(node string, have *imageindex.Index) {
 	for id, c := range b.layers {
 		if _, there := have.Layers[id]; there {
 			b.pull -= c.bytes
-			c.bytes = 0
+			delete(b.layers, id)
+			strike(u.layers, id, b.at)
 		}
 	}
+	u.note(b)
 }
 
 // run gives pods up that take too long, until ctx is done.
@@ -194,28 +247,38 @@ func (u *underWay) run(ctx context.Context) {
 }
 
 func (u *underWay) expire() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, s := range u.pods {
-		if u.clock.Since(s.begun) > longestStart {
-			u.lift(s)
-		}
+	for _, node := range u.late() {
+		u.places.release(node)
 	}
 }
 
+// late lifts what takes too long, and returns the nodes, one for each pod.
+func (u *underWay) late() (nodes []string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, s := range u.pods {
+		if !s.over && u.clock.Since(s.begun) > longestStart {
+			u.lift(s)
+			nodes = append(nodes, s.node)
+		}
+	}
+	return nodes
+}
+
 // expect has one pod more wait for it, and returns how many bytes more that makes.
-func expect[K comparable](all map[K]*coming, key K, bytes int64) int64 {
+func expect[K comparable](all map[K]*coming, where map[K][]place, key K, bytes int64, at place) int64 {
 	c := all[key]
 	if c != nil {
 		c.pods++
 		return 0
 	}
 	all[key] = &coming{bytes: bytes, pods: 1}
+	where[key] = append(where[key], at)
 	return bytes
 }
 
 // done has one pod less wait for it, and returns how many bytes less that makes.
-func done[K comparable](all map[K]*coming, key K) int64 {
+func done[K comparable](all map[K]*coming, where map[K][]place, key K, at place) int64 {
 	c := all[key]
 	if c == nil {
 		return 0
@@ -225,6 +288,7 @@ func done[K comparable](all map[K]*coming, key K) int64 {
 		return 0
 	}
 	delete(all, key)
+	strike(where, key, at)
 	return c.bytes
 }
 
