@@ -2,9 +2,12 @@
 
 package plan
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
-// memory is after how many bytes a measurement counts for half.
+// memory is after how many bytes a measurement counts for half, unless a Meter has a memory of its own.
 const memory = 1 << 30
 
 // Meter measures the rate of a stage that all jobs in it share equally. While n of them are in it, each gets the n-th part: what one job
@@ -13,6 +16,8 @@ const memory = 1 << 30
 type Meter struct {
 	// Fixed is what each job takes in the stage whatever its size: it says nothing about the rate.
 	Fixed time.Duration
+	// Memory is after how many bytes a measurement counts for half; 0 means 1 GiB.
+	Memory int64
 
 	last    time.Time
 	present int
@@ -57,7 +62,8 @@ func (m *Meter) Leave(l Lap, now time.Time, bytes int64) {
 	if bytes <= 0 || took <= 0 {
 		return
 	}
-	fades := memory / (memory + float64(bytes))
+	half := float64(cmp.Or(m.Memory, memory))
+	fades := half / (half + float64(bytes))
 	m.bytes = m.bytes*fades + float64(bytes)
 	m.took = m.took*fades + max(took-m.Fixed.Seconds(), took/4)
 }

@@ -91,7 +91,7 @@ func newAgent(o Options) (*agent, error) {
 	a.dumpRate = &export.Bandwidth{Changed: func() {
 		a.profile.Update(func(f *profile.Facts) { f.DumpBytesPerSecond = a.dumpRate.BytesPerSecond() })
 	}}
-	a.pullRate = &export.Bandwidth{Changed: func() {
+	a.pullRate = &export.Bandwidth{Memory: profile.PullMemory, Changed: func() {
 		a.profile.Note(func(f *profile.Facts) { f.PullBytesPerSecond = a.pullRate.BytesPerSecond() })
 	}}
 	node, err := profile.ReadNode()

@@ -24,6 +24,8 @@ const (
 type Bandwidth struct {
 	// Changed is called after the published value changed; nil means nobody is told.
 	Changed func()
+	// Memory is after how many bytes a measurement counts for half; 0 means 1 GiB.
+	Memory int64
 	// Clock is the time; nil means the machine's.
 	Clock clock.PassiveClock
 
@@ -41,6 +43,7 @@ func (b *Bandwidth) Enter() (leave func(bytes int64)) {
 		now = b.Clock
 	}
 	b.mu.Lock()
+	b.meter.Memory = b.Memory
 	lap := b.meter.Enter(now.Now())
 	b.mu.Unlock()
 	return func(bytes int64) {
@@ -60,6 +63,7 @@ func (b *Bandwidth) Enter() (leave func(bytes int64)) {
 // Measured counts what was measured elsewhere: so many bytes of all jobs together in that time. A Bandwidth that is told so is not to be entered.
 func (b *Bandwidth) Measured(bytes int64, took time.Duration) {
 	b.mu.Lock()
+	b.meter.Memory = b.Memory
 	lap := b.meter.Enter(b.elsewhere)
 	b.elsewhere = b.elsewhere.Add(took)
 	b.meter.Leave(lap, b.elsewhere, bytes)

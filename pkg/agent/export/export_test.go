@@ -295,4 +295,11 @@ func TestBandwidthMeasuredElsewhere(t *testing.T) {
 			t.Errorf("%d bytes in %v: %d after %d changes, want %d after %d", s.bytes, s.took, got, changes, s.want, s.wantChanges)
 		}
 	}
+	// With a memory of 100 bytes, the first 100 count for half, in bytes as in time.
+	b = &export.Bandwidth{Memory: 100}
+	b.Measured(100, time.Second)
+	b.Measured(100, 2*time.Second)
+	if got := b.BytesPerSecond(); got != 60 {
+		t.Errorf("%d bytes a second, want 150 in 2.5 s", got)
+	}
 }

@@ -17,6 +17,9 @@ const (
 	plenty = 256 << 20
 )
 
+// PullMemory is after how many bytes a measurement of pulls counts for half: a line that has become another one is known after some images.
+const PullMemory = 256 << 20
+
 // Arrival is a layer that was being pulled and is whole.
 type Arrival struct {
 	Bytes int64
