@@ -7,7 +7,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/test/bench/rig"
+	"github.com/cryopod/cryopod/test/bench/scale/world"
 	"github.com/cryopod/cryopod/test/e2e/report"
 )
 
@@ -47,3 +49,22 @@ var ReplaceImageLocality = replaceImageLocality
 
 // Pod is the pod of that number.
 func (m Mix) Pod(i int, scheduler string) *corev1.Pod { return m.pod(i, scheduler) }
+
+// Nodes are the first nodes of the world.
+func Nodes(count int) []*corev1.Node {
+	var all []*corev1.Node
+	for i := range count {
+		n, _ := world.Node(i).Value.(*corev1.Node)
+		all = append(all, n)
+	}
+	return all
+}
+
+// Profile is the profile of the node of that number.
+func Profile(i int) *v1alpha1.NodeProfile {
+	p, _ := profile(i).Value.(*v1alpha1.NodeProfile)
+	return p
+}
+
+// Checkpoint is that of the pod of that number.
+var Checkpoint = checkpoint
