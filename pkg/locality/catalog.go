@@ -32,6 +32,8 @@ type catalog struct {
 	places   map[string]*placed
 	profiles []profile
 	free     []place
+	// telling is how many of them tell of all their images.
+	telling int
 }
 
 // profile is what Score asks of each of thousands of nodes.
@@ -116,7 +118,12 @@ func (c *catalog) replace(before, after *node) {
 	if after != nil {
 		is = after.Index
 	}
-	c.profiles[at] = profile{after, after.tells(), after.measured()}
+	if c.profiles[at].tells {
+		c.telling--
+	}
+	if c.profiles[at] = (profile{after, after.tells(), after.measured()}); after.tells() {
+		c.telling++
+	}
 	c.add(at, was, is)
 	c.remove(at, was, is)
 	if after == nil {
@@ -207,6 +214,13 @@ func without(list []place, at place) []place {
 	}
 	list[i] = list[len(list)-1]
 	return list[:len(list)-1]
+}
+
+// tellsAll reports whether so many nodes tell of all their images: then no node has one that the catalog does not know.
+func (c *catalog) tellsAll(nodes int) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.telling >= nodes
 }
 
 // layersOf returns the layers of an image, by its digest or else by one of its names; false when no node is known to have it.

@@ -77,7 +77,7 @@ func (c *Cluster) Disagreement(pod *corev1.Pod, nodes []*corev1.Node) string {
 // Left is what is kept though there is nothing any more; empty where nothing is.
 func (c *Cluster) Left() string {
 	k, u := c.p.data.images, c.p.underWay
-	if len(k.images)+len(k.names)+len(k.layers)+len(k.places)+len(u.nodes)+len(u.pods)+len(u.layers)+len(u.whole) == 0 && len(k.free) == len(k.profiles) {
+	if k.telling+len(k.images)+len(k.names)+len(k.layers)+len(k.places)+len(u.nodes)+len(u.pods)+len(u.layers)+len(u.whole) == 0 && len(k.free) == len(k.profiles) {
 		for _, l := range u.loads {
 			if l != (load{}) {
 				return fmt.Sprintf("a load %+v", l)
@@ -87,4 +87,9 @@ func (c *Cluster) Left() string {
 	}
 	return fmt.Sprintf("%d images, %d names, %d layers, %d places, %d free of %d; under way %d nodes, %d pods, %d layers, %d images", len(k.images), len(k.names),
 		len(k.layers), len(k.places), len(k.free), len(k.profiles), len(u.nodes), len(u.pods), len(u.layers), len(u.whole))
+}
+
+// Known is of how many of the pod's images something is known.
+func (c *Cluster) Known(pod *corev1.Pod, nodes []*corev1.Node) int {
+	return len(c.work(pod, nodes).images)
 }
