@@ -127,8 +127,8 @@ func (d *day) create(a *app) {
 	}
 }
 
-// desired is the pod as the API server has it, before it is bound. It names its base image also where it restores: the scheduler's own ImageLocality would not
-// know it otherwise, and the plugin does not need it.
+// desired is the pod as the API server has it, before it is bound. It names its base image also where it restores: the scheduler's own ImageLocality
+// would not know it otherwise, and the plugin does not need it.
 func (p *pod) desired() *corev1.Pod {
 	annotations := map[string]string{v1alpha1.AnnotationEnabled: "true"}
 	if p.restores {

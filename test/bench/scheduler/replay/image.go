@@ -41,7 +41,8 @@ type public struct {
 	mib    []float64 // the layers above that, compressed
 }
 
-// runtimes are the public images. Those of the same operating system that begin with the same layers share them, as the official images of languages do.
+// runtimes are the public images. Those of the same operating system that begin with the same layers share them, as the official images of languages
+// do.
 var runtimes = []public{
 	{"static", 3, 0, []float64{1}},
 	{"python-slim", 4, 1, []float64{3.5, 13, 0.3}},

@@ -124,7 +124,8 @@ func (n *node) fetch(now time.Duration, bytes int64) time.Duration {
 	return n.free
 }
 
-// collect removes images that no pod uses, the one first that was not used for the longest time, once the disk is full. It reports whether there were any.
+// collect removes images that no pod uses, the one first that was not used for the longest time, once the disk is full. It reports whether there were
+// any.
 func (n *node) collect(now time.Duration) bool {
 	used := func() float64 { return float64(n.bytes) * onDisk / float64(n.shape.disk) }
 	if used() < gcHigh {

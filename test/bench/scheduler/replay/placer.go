@@ -99,14 +99,17 @@ func newPlacer(ctx context.Context, file string, plugin bool, begin time.Time) (
 		return nil, fmt.Errorf("making the scheduler: %w", err)
 	}
 	p.scheduler.NextEntity = func(klog.Logger) (framework.QueuedEntityInfo, error) { return p.next, nil }
-	p.scheduler.FailureHandler = func(_ context.Context, _ framework.Framework, _ *framework.QueuedPodInfo, status *fwk.Status, _ *fwk.NominatingInfo, _ time.Time) {
-		why := status.AsError()
-		if status.IsRejected() {
-			why = nil
-		}
-		p.outcomes <- outcome{why: why}
-	}
+	p.scheduler.FailureHandler = p.unplaced
 	return p, nil
+}
+
+// unplaced ends place for a pod that no node takes now, or that could not be tried.
+func (p *placer) unplaced(_ context.Context, _ framework.Framework, _ *framework.QueuedPodInfo, s *fwk.Status, _ *fwk.NominatingInfo, _ time.Time) {
+	if s.IsRejected() {
+		p.outcomes <- outcome{}
+		return
+	}
+	p.outcomes <- outcome{why: s.AsError()}
 }
 
 // profileOf is the one with the plugin of a configuration, or kube-scheduler's own, with pods bound by the binder.

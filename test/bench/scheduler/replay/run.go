@@ -61,9 +61,10 @@ func Run(ctx context.Context, cfg Config) (map[string]report.Metric, error) {
 
 // String is a line for people.
 func (s *sums) String() string {
-	return fmt.Sprintf("%.1f GiB of images (%.1f to restore on), %.1f of checkpoints; %d pods, %d restored; fresh %.1f s (p95 %.1f), restored %.1f s (p95 %.1f); "+
-		"load ± %.3f, most %.2f; crowded %.3f; waiting %d",
-		gib(s.images), gib(s.restoring), gib(s.checkpoints), s.pods, s.restores, mean(s.fresh), percentile(s.fresh, 95), mean(s.restored), percentile(s.restored, 95),
+	return fmt.Sprintf("%.1f GiB of images (%.1f to restore on), %.1f of checkpoints; %d pods, %d restored; "+
+		"fresh %.1f s (p95 %.1f), restored %.1f s (p95 %.1f); load ± %.3f, most %.2f; crowded %.3f; waiting %d",
+		gib(s.images), gib(s.restoring), gib(s.checkpoints), s.pods, s.restores,
+		mean(s.fresh), percentile(s.fresh, 95), mean(s.restored), percentile(s.restored, 95),
 		mean(s.deviations), mean(s.maxima), mean(s.crowded), s.pending)
 }
 

@@ -13,8 +13,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// stream is an informer that tells its handlers of a change at once, in the goroutine that makes it. So nothing is decided on what is about to be known, and the
-// same day runs the same way each time.
+// stream is an informer that tells its handlers of a change at once, in the goroutine that makes it. So nothing is decided on what is about to be
+// known, and the same day runs the same way each time.
 type stream struct {
 	cache.SharedIndexInformer
 	transform cache.TransformFunc
