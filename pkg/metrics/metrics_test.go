@@ -34,6 +34,7 @@ func everyMetric() {
 	metrics.CountThaw(metrics.ThawReleased)
 	metrics.CountHalt()
 	metrics.CountStray()
+	metrics.CountPrefetch(metrics.PrefetchWhole, 10)
 	metrics.CountAgentError(metrics.StepDump)
 	metrics.CountRemoval(v1alpha1.ReasonTermination, metrics.RemovedSaved)
 	metrics.CountEnd(metrics.CauseOfNotice("karpenter.sh/disrupted"))
@@ -60,7 +61,7 @@ func gathered(t *testing.T) map[string]*dto.MetricFamily {
 func TestWhatHasNoLabelsIsThereFromTheStart(t *testing.T) {
 	metrics.ShowAgent()
 	families := gathered(t)
-	for _, name := range []string{"cryopod_agent_strays_total", "cryopod_agent_halts_total"} {
+	for _, name := range []string{"cryopod_agent_strays_total", "cryopod_agent_halts_total", "cryopod_agent_prefetched_bytes_total"} {
 		if f := families[name]; f == nil || len(f.Metric) != 1 || f.Metric[0].GetCounter().GetValue() != 0 {
 			t.Errorf("%s = %v, want one sample of 0", name, f)
 		}
@@ -70,8 +71,8 @@ func TestWhatHasNoLabelsIsThereFromTheStart(t *testing.T) {
 func TestNamesAndLabels(t *testing.T) {
 	everyMetric()
 	families := gathered(t)
-	if len(families) != 26 {
-		t.Errorf("%d metrics are registered and used here, want 26: add new ones to everyMetric", len(families))
+	if len(families) != 28 {
+		t.Errorf("%d metrics are registered and used here, want 28: add new ones to everyMetric", len(families))
 	}
 	name := regexp.MustCompile(`^cryopod_(checkpoint|claim|restore|admission|eviction|agent|retention|removal|termination)_[a-z_]+_(seconds|bytes|total|requests)$`)
 	forbidden := []string{"pod", "node", "namespace", "name", "uid"}
