@@ -76,8 +76,8 @@ func (r *runner) throttle(ctx context.Context, rate int) error {
 	return nil
 }
 
-// warmUp has the target pull over the line as it is now, with an agent that has known no other: the average of one that has goes only half of the way
-// with each GiB.
+// warmUp has the target pull over the line as it is now, with an agent that has known no other: the average of one that has
+// follows after some pulls only.
 func (r *runner) warmUp(ctx context.Context, rate int) error {
 	if err := r.restartAgent(ctx); err != nil {
 		return err
