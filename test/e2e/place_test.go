@@ -37,8 +37,8 @@ func TestPlace(t *testing.T) {
 	t.Run("spread", testSpread)
 }
 
-// testNearest offers pods a node that has their checkpoint and its base image, one that has the base image, one that has nothing, and one that has all
-// and the wrong CPU.
+// testNearest offers pods a node that has their checkpoint and its base image, one that has the base image, one that has nothing, and one
+// that has all and the wrong CPU.
 func testNearest(t *testing.T) {
 	source, cached, empty := doomed, mortal, shaken.names[0]
 	wrong := &fakeNode{name: "node-of-another-cpu"}
@@ -99,8 +99,8 @@ func testSpread(t *testing.T) {
 	}
 }
 
-// placement are pods of one namespace, each of a Deployment of its own, with a base image of their own. They are scheduled when the test lets them, and
-// among the placement's nodes only.
+// placement are pods of one namespace, each of a Deployment of its own, with a base image of their own. They are scheduled when the test
+// lets them, and among the placement's nodes only.
 type placement struct {
 	*scene
 	nodes []string
@@ -156,7 +156,8 @@ func (p *placement) startOn(node string, pods ...*scene) []*corev1.Pod {
 	return started
 }
 
-// leave drains the pods' node, and returns their checkpoints when all of them are claimed. Their replacements are held. The other nodes are uncordoned.
+// leave drains the pods' node, and returns their checkpoints when all of them are claimed. Their replacements are held. The other nodes are
+// uncordoned.
 func (p *placement) leave(node string) []v1alpha1.PodCheckpoint {
 	p.t.Helper()
 	names := make([]string, len(p.pods))

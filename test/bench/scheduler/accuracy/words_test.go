@@ -10,11 +10,11 @@ import (
 )
 
 const log = `I1121 19:30:24.100000       1 schedule_one.go:90] "About to try and schedule pod" pod="ns/app-1"
-I1121 19:30:24.200000       1 reserve.go:45] "Predicted" plugin="CheckpointLocality" pod="ns/app-1" node="node-1" seconds=9.5 pullBytes=1 restoreBytes=2
-I1121 19:30:25.200000       1 reserve.go:45] "Predicted" plugin="CheckpointLocality" pod="ns/app-1" node="node-2" seconds=1.25 pullBytes=300 restoreBytes=400
-I1121 19:30:25.300000       1 reserve.go:45] "Predicted" plugin="CheckpointLocality" pod="ns/app-11" node="node-2" seconds=7 pullBytes=0 restoreBytes=0
-I1121 19:30:27.200000       1 reserve.go:91] "Started" plugin="CheckpointLocality" pod="ns/app-1" node="node-2" predicted=1.25 actual=2e+00
-I1121 19:30:28.200000       1 reserve.go:45] "Predicted" plugin="CheckpointLocality" pod="ns/app-2" node="node-2" seconds=soon pullBytes=0 restoreBytes=0
+I1121 19:30:24.200000       1 reserve.go:45] "Predicted" pod="ns/app-1" node="node-1" seconds=9.5 pullBytes=1 restoreBytes=2
+I1121 19:30:25.200000       1 reserve.go:45] "Predicted" pod="ns/app-1" node="node-2" seconds=1.25 pullBytes=300 restoreBytes=400
+I1121 19:30:25.300000       1 reserve.go:45] "Predicted" pod="ns/app-11" node="node-2" seconds=7 pullBytes=0 restoreBytes=0
+I1121 19:30:27.200000       1 reserve.go:91] "Started" pod="ns/app-1" node="node-2" predicted=1.25 actual=2e+00
+I1121 19:30:28.200000       1 reserve.go:45] "Predicted" pod="ns/app-2" node="node-2" seconds=soon pullBytes=0 restoreBytes=0
 `
 
 func TestSaid(t *testing.T) {
