@@ -94,15 +94,25 @@ func replaceImageLocality(config map[string]any) error {
 		plugins, _ := profile["plugins"].(map[string]any)
 		all, _ := plugins["multiPoint"].(map[string]any)
 		enabled, _ := all["enabled"].([]any)
-		if !slices.ContainsFunc(enabled, func(e any) bool { return e.(map[string]any)["name"] == locality.Name }) {
+		if !named(enabled, locality.Name) {
 			return fmt.Errorf("the profile %q does not enable %s at multiPoint", v1alpha1.SchedulerName, locality.Name)
 		}
 		disabled, _ := all["disabled"].([]any)
 		all["enabled"] = append(enabled, map[string]any{"name": timed.ImageLocality, "weight": 1})
-		all["disabled"] = append(disabled, map[string]any{"name": "ImageLocality"})
+		if !named(disabled, "ImageLocality") {
+			all["disabled"] = append(disabled, map[string]any{"name": "ImageLocality"})
+		}
 		return nil
 	}
 	return fmt.Errorf("there is no profile %q", v1alpha1.SchedulerName)
+}
+
+// named tells whether a list of plugins has one of that name.
+func named(list []any, name string) bool {
+	return slices.ContainsFunc(list, func(one any) bool {
+		plugin, _ := one.(map[string]any)
+		return plugin["name"] == name
+	})
 }
 
 // process is a scheduler that runs.

@@ -109,18 +109,20 @@ func TestReplaceImageLocality(t *testing.T) {
 		}
 		return config
 	}
-	got := profile(`profiles: [{schedulerName: cryopod-scheduler, plugins: {multiPoint: {enabled: [{name: CheckpointLocality, weight: 2}]}}}]`)
-	if err := throughput.ReplaceImageLocality(got); err != nil {
-		t.Fatal(err)
-	}
-	text, err := yaml.Marshal(got)
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := profile(`profiles: [{schedulerName: cryopod-scheduler, plugins: {multiPoint: {
 		enabled: [{name: CheckpointLocality, weight: 2}, {name: TimedImageLocality, weight: 1}], disabled: [{name: ImageLocality}]}}}]`)
-	if diff := cmp.Diff(want, profile(string(text))); diff != "" {
-		t.Error("(-want +got):", diff)
+	for _, shipped := range []string{"", ", disabled: [{name: ImageLocality}]"} {
+		got := profile(`profiles: [{schedulerName: cryopod-scheduler, plugins: {multiPoint: {enabled: [{name: CheckpointLocality, weight: 2}]` + shipped + `}}}]`)
+		if err := throughput.ReplaceImageLocality(got); err != nil {
+			t.Fatal(err)
+		}
+		text, err := yaml.Marshal(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, profile(string(text))); diff != "" {
+			t.Error("(-want +got):", diff)
+		}
 	}
 	for _, wrong := range []string{`{}`, `profiles: [{schedulerName: x}]`, `profiles: [{schedulerName: cryopod-scheduler}]`} {
 		if err := throughput.ReplaceImageLocality(profile(wrong)); err == nil {
