@@ -29,11 +29,13 @@ type Image struct {
 	Layers []Layer
 }
 
-// LayerID, ImageID and NameID stand for a layer's digest, an image's digest and a name.
 type (
+	// LayerID stands for a layer's digest.
 	LayerID uint32
+	// ImageID stands for an image's digest.
 	ImageID uint64
-	NameID  uint32
+	// NameID stands for a name.
+	NameID uint32
 )
 
 // The bytes of the digest that an ID has.

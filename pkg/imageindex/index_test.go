@@ -135,7 +135,7 @@ func TestMalformed(t *testing.T) {
 		"nothing": nil, "another version": append([]byte{2}, good[1:]...), "more than there is": append(good[:len(good):len(good)], 0),
 		"a layer that is not there": {1, 0, 1, 1, 2, 3, 4, 5, 0, 1, 0, 1}, "very many layers": {1, 0xff, 0xff, 0xff, 0xff, 0x0f},
 	}
-	for n := range len(good) {
+	for n := range good {
 		bad[fmt.Sprintf("cut off after %d", n)] = good[:n]
 	}
 	for name, packed := range bad {

@@ -34,7 +34,7 @@ func newCheckpoint(c *v1alpha1.PodCheckpoint) *checkpoint {
 	if c.Status.Requirements != nil {
 		requirements = *c.Status.Requirements
 	}
-	k.demand = newDemand(v1alpha1.RestoreMethodImage, requirements)
+	k.demand = newDemand(requirements)
 	for _, saved := range c.Status.Containers {
 		i := reference(saved.ImageTag)
 		i.digest, i.bytes = reference(saved.Image).digest, saved.PushedBytes

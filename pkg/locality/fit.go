@@ -50,9 +50,9 @@ type demand struct {
 	cpu           features
 }
 
-func newDemand(method string, r v1alpha1.Requirements) demand {
+func newDemand(r v1alpha1.Requirements) demand {
 	return demand{
-		method: method, arch: r.Arch, runtime: runtimeFamily(r.Runtime), cgroupVersion: r.CgroupVersion,
+		method: v1alpha1.RestoreMethodImage, arch: r.Arch, runtime: runtimeFamily(r.Runtime), cgroupVersion: r.CgroupVersion,
 		kernel: releaseOf(r.Kernel), criu: releaseOf(r.CRIUVersion), cpu: featuresOf(r.CPUFeatures),
 	}
 }

@@ -53,7 +53,8 @@ var (
 	registerOnce sync.Once
 )
 
-// startSeconds is a histogram from a quarter of a second to half an hour. It counts pods that came to run only, so that predictions and facts are about the same ones.
+// startSeconds is a histogram from a quarter of a second to half an hour. It counts pods that came to run only, so that predictions and facts are
+// about the same ones.
 func startSeconds(name, help string) *metrics.HistogramVec {
 	return metrics.NewHistogramVec(&metrics.HistogramOpts{
 		Name: name, Help: help + ", by kind: restore or fresh. Pods that came to run only.",

@@ -108,7 +108,7 @@ func (p *Plugin) target(c *checkpoint) (*target, string) {
 	case !p.data.profiled():
 		return nil, outcomeNoData
 	case c == nil:
-		return &target{demand: newDemand(v1alpha1.RestoreMethodImage, v1alpha1.Requirements{}), by: by}, outcomeCheckpointUnknown
+		return &target{demand: newDemand(v1alpha1.Requirements{}), by: by}, outcomeCheckpointUnknown
 	case c.over():
 		return nil, outcomeCheckpointOver
 	default:

@@ -31,7 +31,7 @@ func (n *fakeNode) join(s *scene, like string, features []string) {
 		s.t.Fatal("the checkpoint has no CPU features")
 	}
 	n.lacks = features[0]
-	real := s.nodeObject(like)
+	model := s.nodeObject(like)
 	var profile v1alpha1.NodeProfile
 	if err := testbed.Client.Get(s.t.Context(), client.ObjectKey{Name: like}, &profile); err != nil {
 		s.t.Fatal(err)
@@ -40,15 +40,15 @@ func (n *fakeNode) join(s *scene, like string, features []string) {
 	profile.Status.CPUFeatures = slices.DeleteFunc(profile.Status.CPUFeatures, func(f string) bool { return f == n.lacks })
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: map[string]string{
-			corev1.LabelHostname: n.name, corev1.LabelArchStable: real.Labels[corev1.LabelArchStable],
+			corev1.LabelHostname: n.name, corev1.LabelArchStable: model.Labels[corev1.LabelArchStable],
 		}},
 		Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: object.TaintReserved, Value: n.name, Effect: corev1.TaintEffectNoSchedule}}},
 	}
 	s.t.Cleanup(func() { n.leave(s, node, &profile) })
 	s.create(node, &profile)
 	before := node.DeepCopy()
-	node.Status.Capacity, node.Status.Allocatable, node.Status.Images = real.Status.Capacity, real.Status.Allocatable, real.Status.Images
-	node.Status.NodeInfo = real.Status.NodeInfo
+	node.Status.Capacity, node.Status.Allocatable, node.Status.Images = model.Status.Capacity, model.Status.Allocatable, model.Status.Images
+	node.Status.NodeInfo = model.Status.NodeInfo
 	if err := testbed.Client.Status().Patch(s.t.Context(), node, client.MergeFrom(before)); err != nil {
 		s.t.Fatal(err)
 	}

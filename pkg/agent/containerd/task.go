@@ -99,10 +99,3 @@ func (c *Client) KillStray(ctx context.Context, sandbox, id string) (killed, ove
 	}
 	return status.Status != client.Stopped, true, nil
 }
-
-func ignoreNotFound(err error) error {
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	return err
-}

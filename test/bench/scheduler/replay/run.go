@@ -64,7 +64,7 @@ func (s *sums) String() string {
 	return fmt.Sprintf("%.1f GiB of images (%.1f to restore on), %.1f of checkpoints; %d pods, %d restored; "+
 		"fresh %.1f s (p95 %.1f), restored %.1f s (p95 %.1f); load ± %.3f, most %.2f; crowded %.3f; waiting %d",
 		gib(s.images), gib(s.restoring), gib(s.checkpoints), s.pods, s.restores,
-		mean(s.fresh), percentile(s.fresh, 95), mean(s.restored), percentile(s.restored, 95),
+		mean(s.fresh), p95(s.fresh), mean(s.restored), p95(s.restored),
 		mean(s.deviations), mean(s.maxima), mean(s.crowded), s.pending)
 }
 
@@ -82,9 +82,9 @@ func metrics(ours, theirs []*sums) map[string]report.Metric {
 		"replay_restore_image_bytes":     {"GiB", func(s *sums) float64 { return gib(s.restoring) }},
 		"replay_checkpoint_bytes_pulled": {"GiB", func(s *sums) float64 { return gib(s.checkpoints) }},
 		"replay_fresh_start_mean":        {"s", func(s *sums) float64 { return mean(s.fresh) }},
-		"replay_fresh_start_p95":         {"s", func(s *sums) float64 { return percentile(s.fresh, 95) }},
+		"replay_fresh_start_p95":         {"s", func(s *sums) float64 { return p95(s.fresh) }},
 		"replay_restore_mean":            {"s", func(s *sums) float64 { return mean(s.restored) }},
-		"replay_restore_p95":             {"s", func(s *sums) float64 { return percentile(s.restored, 95) }},
+		"replay_restore_p95":             {"s", func(s *sums) float64 { return p95(s.restored) }},
 		"replay_load_deviation":          {"share of CPU", func(s *sums) float64 { return mean(s.deviations) }},
 		"replay_load_max":                {"share of CPU", func(s *sums) float64 { return mean(s.maxima) }},
 		"replay_crowding":                {"share of an owner's pods on one node", func(s *sums) float64 { return mean(s.crowded) }},

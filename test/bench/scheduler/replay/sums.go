@@ -90,11 +90,11 @@ func deviation(values []float64) float64 {
 	return math.Sqrt(sum / float64(len(values)))
 }
 
-// percentile is the value that so many hundredths of all are at most.
-func percentile(values []float64, hundredths int) float64 {
+// p95 is the value that 95 of a hundred are at most.
+func p95(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}
 	sorted := slices.Sorted(slices.Values(values))
-	return sorted[min(len(sorted)-1, len(sorted)*hundredths/100)]
+	return sorted[min(len(sorted)-1, len(sorted)*95/100)]
 }

@@ -37,7 +37,7 @@ const (
 )
 
 // plugins makes a plugin for the benchmark's world, alone in a framework.
-func plugins(b *testing.B, name string, make func(context.Context, runtime.Object, fwk.Handle) (fwk.Plugin, error)) (plugin fwk.Plugin, all []fwk.NodeInfo) {
+func plugins(b *testing.B, name string, factoryOf func(context.Context, runtime.Object, fwk.Handle) (fwk.Plugin, error)) (plugin fwk.Plugin, all []fwk.NodeInfo) {
 	b.Helper()
 	metrics.Register()
 	client := fake.NewClientset()
@@ -46,7 +46,7 @@ func plugins(b *testing.B, name string, make func(context.Context, runtime.Objec
 		st.RegisterQueueSortPlugin(queuesort.Name, queuesort.New), st.RegisterBindPlugin(defaultbinder.Name, defaultbinder.New),
 		st.RegisterPluginAsExtensions(name, func(ctx context.Context, o runtime.Object, h fwk.Handle) (fwk.Plugin, error) {
 			var err error
-			plugin, err = make(ctx, o, h)
+			plugin, err = factoryOf(ctx, o, h)
 			return plugin, err
 		}, "Score"),
 	}, v1alpha1.SchedulerName, frameworkruntime.WithClientSet(client), frameworkruntime.WithInformerFactory(factory),
@@ -80,15 +80,15 @@ func fed() func(context.Context, runtime.Object, fwk.Handle) (fwk.Plugin, error)
 // nothing else makes noise. go test ./test/bench/scheduler/throughput -run '^$' -bench Plugins
 func BenchmarkPlugins(b *testing.B) {
 	for _, one := range []struct {
-		name string
-		make func(context.Context, runtime.Object, fwk.Handle) (fwk.Plugin, error)
+		name      string
+		factoryOf func(context.Context, runtime.Object, fwk.Handle) (fwk.Plugin, error)
 	}{
 		{"ImageLocality", func(ctx context.Context, _ runtime.Object, h fwk.Handle) (fwk.Plugin, error) {
 			return imagelocality.New(ctx, nil, h)
 		}},
 		{"CheckpointLocality", fed()},
 	} {
-		plugin, all := plugins(b, one.name, one.make)
+		plugin, all := plugins(b, one.name, one.factoryOf)
 		for _, mix := range throughput.Mixes {
 			waiting := make([]*corev1.Pod, pods)
 			for i := range waiting {

@@ -11,7 +11,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/locality"
 )
 
-// Argument, as the first one of a program that calls Asked, makes it be the scheduler.
+// Argument is the first one of a program that calls Asked and is to be the scheduler.
 const Argument = "timed-scheduler"
 
 // Asked tells whether a program with these arguments is to be the scheduler.

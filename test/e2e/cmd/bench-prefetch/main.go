@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench-prefetch measures what it gains that the agent fetches checkpoints while the kubelet pulls base images: the time from a replacement's binding to
-// its first step, with agents that do so and with agents that don't, in turns.
+// Command bench-prefetch measures what it gains that the agent fetches checkpoints while the kubelet pulls base images: the time from a
+// replacement's binding to its first step, with agents that do so and with agents that don't, in turns.
 package main
 
 import (

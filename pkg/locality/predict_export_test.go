@@ -55,7 +55,7 @@ func (c *Cluster) work(pod *corev1.Pod, nodes []*corev1.Node) *work {
 	infos, _ := cache.NewSnapshot(nil, nodes).NodeInfos().List()
 	w := &work{images: resolve(needed(pod, nil), c.p.data.images, infos), restore: 1 << 20}
 	if restoring(pod) {
-		w.target = &target{demand: newDemand(v1alpha1.RestoreMethodImage, v1alpha1.Requirements{})}
+		w.target = &target{demand: newDemand(v1alpha1.Requirements{})}
 	}
 	return w
 }
