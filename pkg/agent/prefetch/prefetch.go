@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cryopod/cryopod/pkg/agent/containerd"
+	"github.com/cryopod/cryopod/pkg/agent/stream"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/image"
 	"github.com/cryopod/cryopod/pkg/metrics"
@@ -40,8 +41,6 @@ const (
 	kept     = 15 * time.Minute
 	// most is how many bytes are fetched for one pod.
 	most = 64 << 30
-	// again is the pause before a broken stream of events is opened again.
-	again = 2 * time.Second
 )
 
 // Registry has the checkpoint images.
@@ -86,19 +85,7 @@ type Prefetcher struct {
 func (p *Prefetcher) Start(ctx context.Context) error {
 	started := make(chan struct{}, 1)
 	go p.work(ctx, started)
-	for ctx.Err() == nil {
-		err := p.Starts(ctx, func() {
-			select {
-			case started <- struct{}{}:
-			default:
-			}
-		})
-		log.FromContext(ctx).V(1).Info("The stream of container events ended; opening it again", "error", err)
-		select {
-		case <-ctx.Done():
-		case <-p.Clock.After(again):
-		}
-	}
+	stream.Follow(ctx, p.Clock, "starts of containers", p.Starts, started)
 	return nil
 }
 

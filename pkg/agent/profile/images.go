@@ -9,6 +9,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/cryopod/cryopod/pkg/agent/stream"
 	"github.com/cryopod/cryopod/pkg/imageindex"
 )
 
@@ -17,8 +18,8 @@ const (
 	quiet = 2 * time.Second
 	// spacing is the pause between two lists at least: many pulls in a row become few writes.
 	spacing = 15 * time.Second
-	// rewatch is the pause before a broken stream of events is opened again.
-	rewatch = 2 * time.Second
+	// retry is the pause after a list that failed.
+	retry = 2 * time.Second
 )
 
 // ImageWatcher reads the node's images when the runtime says that they changed.
@@ -35,26 +36,10 @@ type ImageWatcher struct {
 
 // Start watches until ctx ends. The first change after a while is listed soon, further ones together.
 func (w *ImageWatcher) Start(ctx context.Context) error {
-	logger := log.FromContext(ctx).WithName("images")
 	changed := make(chan struct{}, 1)
 	go w.read(ctx, changed)
-	for {
-		err := w.Watch(ctx, func() {
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		})
-		if ctx.Err() != nil {
-			return nil
-		}
-		logger.V(1).Info("The stream of image events ended; opening it again", "error", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-w.Clock.After(rewatch):
-		}
-	}
+	stream.Follow(ctx, w.Clock, "images", w.Watch, changed)
+	return nil
 }
 
 // read lists the images after each burst of changes.
@@ -77,7 +62,7 @@ func (w *ImageWatcher) read(ctx context.Context, changed <-chan struct{}) {
 		images, err := w.List(ctx)
 		if err != nil {
 			logger.V(1).Info("Could not list the node's images; trying again", "error", err.Error())
-			calm = w.Clock.After(rewatch)
+			calm = w.Clock.After(retry)
 			continue
 		}
 		listed = w.Clock.Now()

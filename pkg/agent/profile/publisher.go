@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/cryopod/cryopod/pkg/agent/stream"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/metrics"
 )
@@ -51,20 +52,13 @@ func NewPublisher(node string, c client.Client, facts func() Facts, now clock.Cl
 }
 
 // Changed tells that facts, or the object, may have changed. It never blocks.
-func (p *Publisher) Changed() { poke(p.nudge) }
+func (p *Publisher) Changed() { stream.Poke(p.nudge) }
 
 // Urgent tells that facts have changed that can't wait for others. It never blocks.
-func (p *Publisher) Urgent() { poke(p.hurry) }
+func (p *Publisher) Urgent() { stream.Poke(p.hurry) }
 
 // Unhurried tells that facts have changed that can wait a while for others. It never blocks.
-func (p *Publisher) Unhurried() { poke(p.hint) }
-
-func poke(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
+func (p *Publisher) Unhurried() { stream.Poke(p.hint) }
 
 // Start publishes until ctx ends.
 func (p *Publisher) Start(ctx context.Context) error {

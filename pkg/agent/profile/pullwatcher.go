@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cryopod/cryopod/pkg/agent/containerd"
+	"github.com/cryopod/cryopod/pkg/agent/stream"
 )
 
 const (
@@ -46,14 +47,7 @@ type PullWatcher struct {
 func (w *PullWatcher) Start(ctx context.Context) error {
 	starts := make(chan struct{}, 1)
 	go w.measure(ctx, starts)
-	for ctx.Err() == nil {
-		err := w.Watch(ctx, func() { poke(starts) })
-		log.FromContext(ctx).V(1).Info("The stream of container events ended; opening it again", "error", err)
-		select {
-		case <-ctx.Done():
-		case <-w.Clock.After(rewatch):
-		}
-	}
+	stream.Follow(ctx, w.Clock, "starts of containers", w.Watch, starts)
 	return nil
 }
 

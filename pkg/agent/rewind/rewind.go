@@ -18,6 +18,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/cryopod/cryopod/pkg/agent/stream"
 )
 
 // The annotations that containerd writes on a container that it restored (containerd internal/cri/server, CRImportCheckpoint).
@@ -37,7 +39,7 @@ const (
 	alert = 3 * time.Second
 	// weary is how long after an event a container that has been created and not started is looked for that often.
 	weary = 5 * time.Minute
-	// again is the pause after that, after a failure, and before the event stream is opened again.
+	// again is the pause after that, and after a failure.
 	again = 2 * time.Second
 	// endPatience bounds how long a restore that nobody waits for is waited for, to end it: the runtime is deaf until it is done.
 	endPatience = 5 * time.Minute
@@ -80,18 +82,8 @@ type Rewinder struct {
 // Start repoints until ctx ends.
 func (r *Rewinder) Start(ctx context.Context) error {
 	started := make(chan struct{}, 1)
-	nudge := func() {
-		select {
-		case started <- struct{}{}:
-		default:
-		}
-	}
 	go r.work(ctx, started)
-	for ctx.Err() == nil {
-		err := r.Watch(ctx, nudge)
-		log.FromContext(ctx).V(1).Info("The stream of task events ended; opening it again", "error", err)
-		r.pause(ctx, again)
-	}
+	stream.Follow(ctx, r.Clock, "starts of tasks", r.Watch, started)
 	return nil
 }
 
