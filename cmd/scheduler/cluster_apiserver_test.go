@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/test/apiserver"
 )
 
 // TestClusterScheduler runs the scheduler as the component cluster-scheduler has it: as the cluster's own, with a kube-scheduler in reserve. It
@@ -78,7 +79,7 @@ func (c *cluster) testNoRoomTwice(t *testing.T) {
 	used := map[string]*resource.Quantity{}
 	placed := map[string]int{}
 	for _, pod := range pods {
-		c.await(t, pod.Name+" to be looked at", func(ctx context.Context) (string, bool, error) {
+		apiserver.Await(t, pod.Name+" to be looked at", func(ctx context.Context) (string, bool, error) {
 			err := c.admin.Get(ctx, client.ObjectKeyFromObject(pod), pod)
 			return unplaced(pod), pod.Spec.NodeName != "" || unplaced(pod) != "", err
 		})
@@ -135,7 +136,7 @@ patches:
 func (c *cluster) holder(t *testing.T, before string) string {
 	t.Helper()
 	var lease coordinationv1.Lease
-	c.await(t, "a holder of the Lease other than "+before, func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "a holder of the Lease other than "+before, func(ctx context.Context) (string, bool, error) {
 		err := c.admin.Get(ctx, client.ObjectKey{Namespace: "kube-system", Name: "kube-scheduler"}, &lease)
 		now := ptr.Deref(lease.Spec.HolderIdentity, "")
 		return now, now != "" && now != before, client.IgnoreNotFound(err)

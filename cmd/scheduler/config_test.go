@@ -106,13 +106,16 @@ func TestConfigurations(t *testing.T) {
 			if own < 0 {
 				t.Fatalf("there is no profile %q", v1alpha1.SchedulerName)
 			}
-			// Nobody takes away what is on by default: the plugin looks at nothing that other plugins do.
+			// The plugin takes ImageLocality's part and nobody else's: the others stay on.
 			enabled := c.Profiles[own].Plugins.MultiPoint.Enabled
 			if !slices.ContainsFunc(enabled, func(p config.Plugin) bool { return p.Name == locality.Name && p.Weight > 0 }) {
 				t.Errorf("profile %q does not have the plugin: %v", v1alpha1.SchedulerName, enabled)
 			}
 			if !slices.ContainsFunc(enabled, func(p config.Plugin) bool { return p.Name == "TaintToleration" }) {
 				t.Errorf("profile %q lacks the default plugins: %v", v1alpha1.SchedulerName, enabled)
+			}
+			if slices.ContainsFunc(enabled, func(p config.Plugin) bool { return p.Name == "ImageLocality" }) {
+				t.Errorf("profile %q has ImageLocality too: each pod would pay for both", v1alpha1.SchedulerName)
 			}
 			if !c.LeaderElection.LeaderElect {
 				t.Error("its replicas elect no leader")

@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,13 +15,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -146,7 +143,7 @@ func (c *cluster) runPlain(t *testing.T, args ...string) *process {
 
 func (c *cluster) spawn(t *testing.T, name, kubeconfig, program string, args ...string) *process {
 	t.Helper()
-	s := &process{name: name, cluster: c, port: freePort(t)}
+	s := &process{name: name, cluster: c, port: apiserver.FreePort(t)}
 	s.command = exec.Command(program, append(args, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", s.port),
 		"--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig)...)
 	s.command.Env = append(os.Environ(), runMain+"=1")
@@ -271,7 +268,7 @@ func (c *cluster) restoringPod(t *testing.T) *corev1.Pod {
 // awaitNode waits until the pod has the node; any, if that is empty.
 func (c *cluster) awaitNode(t *testing.T, pod *corev1.Pod, node string) {
 	t.Helper()
-	c.await(t, "node "+node, func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "node "+node, func(ctx context.Context) (string, bool, error) {
 		err := c.admin.Get(ctx, client.ObjectKeyFromObject(pod), pod)
 		return pod.Spec.NodeName, pod.Spec.NodeName != "" && (node == "" || pod.Spec.NodeName == node), err
 	})
@@ -279,7 +276,7 @@ func (c *cluster) awaitNode(t *testing.T, pod *corev1.Pod, node string) {
 
 func (c *cluster) awaitMessage(t *testing.T, pod *corev1.Pod, prefix string) {
 	t.Helper()
-	c.await(t, prefix, func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, prefix, func(ctx context.Context) (string, bool, error) {
 		err := c.admin.Get(ctx, client.ObjectKeyFromObject(pod), pod)
 		message := unplaced(pod)
 		return message, strings.HasPrefix(message, prefix), err
@@ -294,19 +291,6 @@ func unplaced(pod *corev1.Pod) string {
 		}
 	}
 	return ""
-}
-
-// await polls until got is what is wanted.
-func (c *cluster) await(t *testing.T, want string, poll func(context.Context) (got string, ok bool, err error)) {
-	t.Helper()
-	var got string
-	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (ok bool, err error) {
-		got, ok, err = poll(ctx)
-		return ok, err
-	})
-	if err != nil {
-		t.Fatalf("waiting for %s: %v; got %q", want, err, got)
-	}
 }
 
 // get asks the scheduler's own port.
@@ -334,7 +318,7 @@ func (s *process) get(ctx context.Context, path string) (status int, body string
 // awaitReady waits until the scheduler stands for the Lease, or holds it.
 func (s *process) awaitReady(t *testing.T) {
 	t.Helper()
-	s.cluster.await(t, s.name+" to be ready", func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, s.name+" to be ready", func(ctx context.Context) (string, bool, error) {
 		status, body, err := s.get(ctx, "/readyz")
 		if err != nil {
 			return err.Error(), false, nil
@@ -353,14 +337,4 @@ func (s *process) metrics(t *testing.T) string {
 		t.Fatalf("getting /metrics: status %d: %s", status, body)
 	}
 	return body
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/imageindex"
+	"github.com/cryopod/cryopod/test/apiserver"
 )
 
 // runMain, in the environment, makes this test binary be the command itself.
@@ -45,7 +46,7 @@ func TestScheduler(t *testing.T) {
 	s := c.run(t, c.shipped(t))
 
 	t.Run("holds its Lease", func(t *testing.T) {
-		c.await(t, "the Lease's holder", func(ctx context.Context) (string, bool, error) {
+		apiserver.Await(t, "the Lease's holder", func(ctx context.Context) (string, bool, error) {
 			var lease coordinationv1.Lease
 			err := c.admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.SchedulerName}, &lease)
 			return "", err == nil && lease.Spec.HolderIdentity != nil, client.IgnoreNotFound(err)

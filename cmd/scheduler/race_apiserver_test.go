@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/test/apiserver"
 )
 
 var rounds = flag.Int("rounds", 0, "how often TestRace fills the cluster, each way")
@@ -76,7 +77,7 @@ func (c *cluster) crowd(t *testing.T, name string, each int) (over int64) {
 	}
 	wg.Wait()
 	var pods corev1.PodList
-	c.await(t, "all pods to be looked at", func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "all pods to be looked at", func(ctx context.Context) (string, bool, error) {
 		open := 0
 		err := c.admin.List(ctx, &pods, client.InNamespace("default"))
 		for i := range pods.Items {
@@ -105,7 +106,7 @@ func (c *cluster) empty(t *testing.T) {
 	if err := c.admin.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace("default"), client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
-	c.await(t, "no pod", func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "no pod", func(ctx context.Context) (string, bool, error) {
 		var pods corev1.PodList
 		err := c.admin.List(ctx, &pods, client.InNamespace("default"))
 		return fmt.Sprintf("%d pods", len(pods.Items)), len(pods.Items) == 0, err

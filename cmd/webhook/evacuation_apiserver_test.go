@@ -23,6 +23,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/match"
 	"github.com/cryopod/cryopod/pkg/termination"
+	"github.com/cryopod/cryopod/test/apiserver"
 )
 
 const (
@@ -126,7 +127,7 @@ func (c *cluster) testCalledOff(t *testing.T) {
 	c.taint(t, "spared", spotTaint)
 	c.awaitAttempt(t, pod, 1)
 	c.taint(t, "spared")
-	await(t, "no notice", func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "no notice", func(ctx context.Context) (string, bool, error) {
 		node := &corev1.Node{}
 		err := c.admin.Get(ctx, client.ObjectKey{Name: "spared"}, node)
 		text, there := node.Annotations[v1alpha1.AnnotationNotice]
@@ -283,7 +284,7 @@ func (c *cluster) running(t *testing.T, name, node string, changes ...func(*core
 // agent writes the phase of the pod's attempt.
 func (c *cluster) agent(t *testing.T, pod *corev1.Pod, attempt int, phase v1alpha1.Phase, message string) {
 	t.Helper()
-	await(t, "a write", func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "a write", func(ctx context.Context) (string, bool, error) {
 		pc := &v1alpha1.PodCheckpoint{}
 		if err := c.admin.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: match.Name(pod, attempt)}, pc); err != nil {
 			return "", false, err
@@ -298,7 +299,7 @@ func (c *cluster) agent(t *testing.T, pod *corev1.Pod, attempt int, phase v1alph
 func (c *cluster) awaitNotice(t *testing.T, node, cause string) termination.Notice {
 	t.Helper()
 	var notice termination.Notice
-	await(t, "a notice", func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "a notice", func(ctx context.Context) (string, bool, error) {
 		n := &corev1.Node{}
 		err := c.admin.Get(ctx, client.ObjectKey{Name: node}, n)
 		var ok bool
@@ -311,7 +312,7 @@ func (c *cluster) awaitNotice(t *testing.T, node, cause string) termination.Noti
 func (c *cluster) awaitAttempt(t *testing.T, pod *corev1.Pod, attempt int) *v1alpha1.PodCheckpoint {
 	t.Helper()
 	pc := &v1alpha1.PodCheckpoint{}
-	await(t, "a PodCheckpoint of "+pod.Name, func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "a PodCheckpoint of "+pod.Name, func(ctx context.Context) (string, bool, error) {
 		err := c.admin.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: match.Name(pod, attempt)}, pc)
 		return "", err == nil, client.IgnoreNotFound(err)
 	})
@@ -322,7 +323,7 @@ func (c *cluster) awaitAttempt(t *testing.T, pod *corev1.Pod, attempt int) *v1al
 func (c *cluster) awaitGoing(t *testing.T, pod *corev1.Pod, grace int64, reason string) {
 	t.Helper()
 	var got corev1.Pod
-	await(t, "the deletion of "+pod.Name, func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "the deletion of "+pod.Name, func(ctx context.Context) (string, bool, error) {
 		err := c.admin.Get(ctx, client.ObjectKeyFromObject(pod), &got)
 		return fmt.Sprint(got.Status.Conditions), got.DeletionTimestamp != nil, err
 	})

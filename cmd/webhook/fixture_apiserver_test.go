@@ -9,21 +9,18 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -137,7 +134,7 @@ func (b *logBuffer) String() string {
 // run starts a replica; it ends before the API server does.
 func (c *cluster) run(t *testing.T, args ...string) *replica {
 	t.Helper()
-	r := &replica{port: freePort(t), probe: freePort(t), ended: make(chan error, 1)}
+	r := &replica{port: apiserver.FreePort(t), probe: apiserver.FreePort(t), ended: make(chan error, 1)}
 	args = append(args, "--metrics-address=0", "--shutdown-delay=0s", "--log-format=text", "--log-level=debug",
 		fmt.Sprintf("--webhook-port=%d", r.port), fmt.Sprintf("--probe-address=127.0.0.1:%d", r.probe))
 	r.command = exec.Command(os.Args[0], args...)
@@ -176,7 +173,7 @@ func (r *replica) stop() error {
 
 func (r *replica) awaitReady(t *testing.T) {
 	t.Helper()
-	await(t, "ready", func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "ready", func(ctx context.Context) (string, bool, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/readyz?verbose", r.probe), nil)
 		if err != nil {
 			return "", false, err
@@ -190,39 +187,6 @@ func (r *replica) awaitReady(t *testing.T) {
 		_, err = body.ReadFrom(response.Body)
 		return body.String(), response.StatusCode == http.StatusOK, err
 	})
-}
-
-// await polls until got is what is wanted.
-func await(t *testing.T, want string, poll func(context.Context) (got string, ok bool, err error)) {
-	t.Helper()
-	var got string
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (ok bool, err error) {
-		got, ok, err = poll(ctx)
-		return ok, err
-	})
-	if err != nil {
-		t.Fatalf("waiting for %s: %v; got %q", want, err, got)
-	}
-}
-
-// firstPort is below those that the kernel gives away by itself: to what asks for any, and to every connection.
-const firstPort = 20_000
-
-// ports counts those that were tried.
-var ports atomic.Int32
-
-// freePort is one that nobody listens on, and that no other call gets.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		port := firstPort + int(ports.Add(1))
-		if l, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
-			_ = l.Close()
-			return port
-		}
-	}
-	t.Fatal("there is no free port")
-	return 0
 }
 
 func (c *cluster) create(t *testing.T, o client.Object) {

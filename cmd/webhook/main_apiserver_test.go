@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/test/apiserver"
 )
 
 const host = "cryopod-webhook.cryopod-system.svc"
@@ -131,7 +132,7 @@ func (c *cluster) testCertificate(t *testing.T, replicas ...*replica) {
 
 func (c *cluster) testRestored(t *testing.T) {
 	pod := c.replacement(t, c.checkpoint(t, "good", v1alpha1.PhaseClaimed))
-	await(t, "the claim bound", func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "the claim bound", func(ctx context.Context) (string, bool, error) {
 		pc, err := c.get(ctx, "good")
 		return string(pc.Status.Claim.PodUID), pc.Status.Claim.PodUID == pod.UID, err
 	})
@@ -188,7 +189,7 @@ func (c *cluster) testUninstall(t *testing.T) {
 	if !apierrors.IsNotFound(err) {
 		t.Errorf("the webhook configuration: %v, want it gone", err)
 	}
-	await(t, "the PodCheckpoints and their type gone", func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "the PodCheckpoints and their type gone", func(ctx context.Context) (string, bool, error) {
 		pc, err := c.get(ctx, "good")
 		return pc.Name, err != nil, nil
 	})
@@ -217,7 +218,7 @@ func (c *cluster) get(ctx context.Context, name string) (*v1alpha1.PodCheckpoint
 func (c *cluster) awaitPhase(t *testing.T, name string, phase v1alpha1.Phase) *v1alpha1.PodCheckpoint {
 	t.Helper()
 	var pc *v1alpha1.PodCheckpoint
-	await(t, string(phase), func(ctx context.Context) (got string, ok bool, err error) {
+	apiserver.Await(t, string(phase), func(ctx context.Context) (got string, ok bool, err error) {
 		pc, err = c.get(ctx, name)
 		return string(pc.Status.Phase), pc.Status.Phase == phase, err
 	})
@@ -228,7 +229,7 @@ func (c *cluster) awaitPhase(t *testing.T, name string, phase v1alpha1.Phase) *v
 func (c *cluster) awaitEvents(t *testing.T, reason, about string) []string {
 	t.Helper()
 	var notes []string
-	await(t, "an event "+reason+" on "+about, func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "an event "+reason+" on "+about, func(ctx context.Context) (string, bool, error) {
 		notes = nil
 		var list eventsv1.EventList
 		err := c.admin.List(ctx, &list, client.InNamespace("default"))

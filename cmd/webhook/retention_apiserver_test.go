@@ -31,6 +31,7 @@ import (
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/archive/archivetest"
 	"github.com/cryopod/cryopod/pkg/image"
+	"github.com/cryopod/cryopod/test/apiserver"
 )
 
 // kept is a cluster with a registry that its agents have pushed to.
@@ -138,7 +139,7 @@ func (k *kept) state(ctx context.Context, ns string) (string, error) {
 
 func (k *kept) await(t *testing.T, ns, want string) {
 	t.Helper()
-	await(t, want, func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, want, func(ctx context.Context) (string, bool, error) {
 		got, err := k.state(ctx, ns)
 		return got, got == want, err
 	})
@@ -147,7 +148,7 @@ func (k *kept) await(t *testing.T, ns, want string) {
 func (k *kept) awaitEvent(t *testing.T, reason, about string) string {
 	t.Helper()
 	var note string
-	await(t, "an event "+reason+" on "+about, func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "an event "+reason+" on "+about, func(ctx context.Context) (string, bool, error) {
 		var list eventsv1.EventList
 		err := k.admin.List(ctx, &list)
 		for _, e := range list.Items {

@@ -28,6 +28,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/test/apiserver"
 )
 
 // TestClusterScheduler runs a replica as the component cluster-scheduler has it: Cryopod's scheduler and a kube-scheduler in reserve stand for
@@ -53,7 +54,7 @@ func TestClusterScheduler(t *testing.T) {
 	if err := c.admin.Update(t.Context(), lease); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "pods to be sent to Cryopod's scheduler, which leads", func(context.Context) (string, bool, error) {
+	apiserver.Await(t, "pods to be sent to Cryopod's scheduler, which leads", func(context.Context) (string, bool, error) {
 		patch := r.admit(t)
 		return patch, strings.Contains(patch, fmt.Sprintf("%q", v1alpha1.SchedulerName)), nil
 	})

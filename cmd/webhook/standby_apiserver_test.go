@@ -18,6 +18,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/match"
+	"github.com/cryopod/cryopod/test/apiserver"
 )
 
 // testLost has a pod that is saved on a schedule and is collected because its node is gone.
@@ -54,7 +55,7 @@ func (c *cluster) testLost(t *testing.T) {
 	if err := c.admin.Status().Update(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the word that the pod is lost", func(ctx context.Context) (string, bool, error) {
+	apiserver.Await(t, "the word that the pod is lost", func(ctx context.Context) (string, bool, error) {
 		live, err := c.get(ctx, pc.Name)
 		return live.Status.Message, match.SourceLost(live), err
 	})

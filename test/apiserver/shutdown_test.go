@@ -24,6 +24,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/admission"
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/test/apiserver"
 )
 
 // TestShutdownAnswersHeldEvictions ends a webhook server while it holds an eviction, and leaves the client of a second one.
@@ -37,7 +38,7 @@ func TestShutdownAnswersHeldEvictions(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	port := freePort(t)
+	port := apiserver.FreePort(t)
 	s := webhook.NewServer(webhook.Options{Host: "127.0.0.1", Port: port, CertDir: hooks.LocalServingCertDir})
 	s.Register(admission.PathEviction, &webhook.Admission{Handler: handler})
 	ended := make(chan error, 1)
@@ -103,14 +104,4 @@ func TestShutdownAnswersHeldEvictions(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("the server has ended: %v", err)
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
