@@ -6,6 +6,7 @@ package trial
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/test/e2e/bed"
+	"github.com/cryopod/cryopod/test/e2e/cluster"
 	"github.com/cryopod/cryopod/test/e2e/kubectl"
 	"github.com/cryopod/cryopod/test/e2e/object"
 	"github.com/cryopod/cryopod/test/e2e/recorder"
@@ -250,6 +252,26 @@ func RemoveImages(ctx context.Context, b *bed.Bed, checkpoint *v1alpha1.PodCheck
 		}
 	}
 	return nil
+}
+
+// Up is a local cluster with Cryopod on it, which is started when it does not run, and is rid of what earlier trials left. end stops it, unless it is to
+// be kept.
+func Up(ctx context.Context, name string, keep bool, progress io.Writer) (b *bed.Bed, end func() error, err error) {
+	b, err = bed.Up(ctx, bed.Options{Cluster: name, Progress: progress})
+	if err != nil {
+		return nil, nil, err
+	}
+	end = func() error {
+		b.Close()
+		if keep {
+			return nil
+		}
+		return cluster.Down(context.WithoutCancel(ctx), name)
+	}
+	if err := Sweep(ctx, b); err != nil {
+		return nil, nil, errors.Join(err, end())
+	}
+	return b, end, nil
 }
 
 // Sweep removes the namespaces that earlier trials left.

@@ -73,24 +73,16 @@ func Run(ctx context.Context, c Config) (result Result, err error) {
 	if err := c.Validate(); err != nil {
 		return result, err
 	}
-	b, err := bed.Up(ctx, bed.Options{Cluster: c.Cluster, Progress: c.Progress})
+	b, end, err := trial.Up(ctx, c.Cluster, c.Keep, c.Progress)
 	if err != nil {
 		return result, err
 	}
-	defer func() {
-		b.Close()
-		if !c.Keep {
-			err = errors.Join(err, cluster.Down(context.WithoutCancel(ctx), c.Cluster))
-		}
-	}()
-	if err := trial.Sweep(ctx, b); err != nil {
-		return result, err
-	}
+	defer func() { err = errors.Join(err, end()) }()
 	if err := speakUp(ctx, b); err != nil {
 		return result, err
 	}
 	r := &runner{Config: c, bed: b, source: b.Cluster.Nodes()[0], target: b.Cluster.Nodes()[1]}
-	defer func() { err = errors.Join(err, r.throttle(context.WithoutCancel(ctx), 0)) }()
+	defer func() { err = errors.Join(err, b.Throttle(context.WithoutCancel(ctx), r.target, 0)) }()
 	for range c.Rounds {
 		for _, rate := range c.Rates {
 			if err := r.group(ctx, rate, &result); err != nil {
@@ -115,7 +107,7 @@ type runner struct {
 // group measures all sizes at one rate. The restores with the base image on the target and those without take turns, and so do those that the model's
 // constants are fitted to.
 func (r *runner) group(ctx context.Context, rate int, result *Result) error {
-	if err := r.throttle(ctx, rate); err != nil {
+	if err := r.bed.Throttle(ctx, r.target, rate); err != nil {
 		return err
 	}
 	if err := r.warmUp(ctx, rate); err != nil {

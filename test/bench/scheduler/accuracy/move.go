@@ -57,25 +57,6 @@ func speakUp(ctx context.Context, b *bed.Bed) error {
 	return err
 }
 
-// throttle lets so many MiB a second through to the target, what it sends aside; 0 takes the bound off.
-func (r *runner) throttle(ctx context.Context, rate int) error {
-	argv := []string{"tc", "qdisc", "del", "dev", r.target.Port(), "root"}
-	if rate > 0 {
-		// The queue is as long as a tenth of a second, the bucket as what comes at the next tick of a slow clock.
-		argv = []string{"tc", "qdisc", "replace", "dev", r.target.Port(), "root", "tbf", "rate", fmt.Sprintf("%dbit", rate*mebibyte*8),
-			"burst", "1mb", "latency", "100ms"}
-	}
-	cmd, err := r.bed.Cluster.Command(ctx, controlPlane, argv...)
-	if err != nil {
-		return err
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil && (rate > 0 || !strings.Contains(string(out), "handle of zero")) {
-		return fmt.Errorf("bounding the line of %s: %w: %s", r.target.Name(), err, out)
-	}
-	return nil
-}
-
 // warmUp has the target pull over the line as it is now, with an agent that has known no other: the average of one that has
 // follows after some pulls only.
 func (r *runner) warmUp(ctx context.Context, rate int) error {

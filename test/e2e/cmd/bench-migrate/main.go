@@ -16,8 +16,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/cryopod/cryopod/test/e2e/bed"
-	"github.com/cryopod/cryopod/test/e2e/cluster"
 	"github.com/cryopod/cryopod/test/e2e/report"
 	"github.com/cryopod/cryopod/test/e2e/trial"
 )
@@ -54,19 +52,11 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b, err := bed.Up(ctx, bed.Options{Cluster: o.cluster, Progress: os.Stdout})
+	b, end, err := trial.Up(ctx, o.cluster, o.keep, os.Stdout)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		b.Close()
-		if !o.keep {
-			err = errors.Join(err, cluster.Down(context.WithoutCancel(ctx), o.cluster))
-		}
-	}()
-	if err := trial.Sweep(ctx, b); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, end()) }()
 	samples := map[int]*sample{}
 	for _, mebibytes := range sizes {
 		samples[mebibytes] = &sample{}

@@ -13,8 +13,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/cryopod/cryopod/test/e2e/bed"
-	"github.com/cryopod/cryopod/test/e2e/cluster"
 	"github.com/cryopod/cryopod/test/e2e/report"
 	"github.com/cryopod/cryopod/test/e2e/trial"
 )
@@ -55,19 +53,11 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("validating --%s: %d is less than 1", name, value)
 		}
 	}
-	b, err := bed.Up(ctx, bed.Options{Cluster: o.cluster, Progress: os.Stdout})
+	b, end, err := trial.Up(ctx, o.cluster, o.keep, os.Stdout)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		b.Close()
-		if !o.keep {
-			err = errors.Join(err, cluster.Down(context.WithoutCancel(ctx), o.cluster))
-		}
-	}()
-	if err := trial.Sweep(ctx, b); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, end()) }()
 	r := &runner{options: o, bed: b, source: b.Cluster.Nodes()[0], target: b.Cluster.Nodes()[1]}
 	defer func() {
 		err = errors.Join(err, r.turn(context.WithoutCancel(ctx), true))

@@ -14,8 +14,6 @@ import (
 	"slices"
 	"syscall"
 
-	"github.com/cryopod/cryopod/test/e2e/bed"
-	"github.com/cryopod/cryopod/test/e2e/cluster"
 	"github.com/cryopod/cryopod/test/e2e/evacuation"
 	"github.com/cryopod/cryopod/test/e2e/report"
 	"github.com/cryopod/cryopod/test/e2e/trial"
@@ -78,19 +76,11 @@ func run(ctx context.Context, o options) (err error) {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	b, err := bed.Up(ctx, bed.Options{Cluster: o.cluster, Progress: os.Stdout})
+	b, end, err := trial.Up(ctx, o.cluster, o.keep, os.Stdout)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		b.Close()
-		if !o.keep {
-			err = errors.Join(err, cluster.Down(context.WithoutCancel(ctx), o.cluster))
-		}
-	}()
-	if err := trial.Sweep(ctx, b); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, end()) }()
 	planned, oneByOne := &sample{name: "planned", leave: evacuation.ByTaint}, &sample{name: "one by one", leave: evacuation.OneByOne}
 	for i := range o.runs {
 		for _, s := range []*sample{planned, oneByOne} {
