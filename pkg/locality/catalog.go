@@ -3,6 +3,7 @@
 package locality
 
 import (
+	"hash/maphash"
 	"slices"
 	"sync"
 
@@ -34,12 +35,12 @@ type catalog struct {
 	free     []place
 	// telling is how many of them tell of all their images.
 	telling int
+	// directed is directory's result while that holds, nil after.
+	directed map[nodeHash]place
 }
 
-// profile is what Score asks of each of thousands of nodes.
+// profile is what a prediction needs of each of thousands of nodes: node.tells and node.measured.
 type profile struct {
-	*node // nil: there is none
-	// tells is node.tells, measured node.measured.
 	tells    bool
 	measured int64
 }
@@ -121,7 +122,10 @@ func (c *catalog) replace(before, after *node) {
 	if c.profiles[at].tells {
 		c.telling--
 	}
-	if c.profiles[at] = (profile{after, after.tells(), after.measured()}); after.tells() {
+	if before.tells() != after.tells() {
+		c.directed = nil
+	}
+	if c.profiles[at] = (profile{after.tells(), after.measured()}); after.tells() {
 		c.telling++
 	}
 	c.add(at, was, is)
@@ -221,6 +225,27 @@ func (c *catalog) tellsAll(nodes int) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.telling >= nodes
+}
+
+// nodeHash is of a node's name. Names are all over the memory: to compare them takes longer than all else of Score, and two among the nodes of a cluster
+// have the same hash once in a hundred billion clusters.
+type nodeHash uint64
+
+var nodeSeed = maphash.MakeSeed()
+
+func hashOf(node string) nodeHash { return nodeHash(maphash.String(nodeSeed, node)) }
+
+// directory is the places of the nodes that tell of all their images. It is not changed any more: when they are others, another one is made. The lock is held.
+func (c *catalog) directory() map[nodeHash]place {
+	if c.directed == nil {
+		c.directed = make(map[nodeHash]place, c.telling)
+		for name, p := range c.places {
+			if c.profiles[p.place].tells {
+				c.directed[hashOf(name)] = p.place
+			}
+		}
+	}
+	return c.directed
 }
 
 // layersOf returns the layers of an image, by its digest or else by one of its names; false when no node is known to have it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"unique"
 )
 
@@ -79,6 +80,30 @@ func lacks(want demand, have features, by CPUFeaturePolicy) []string {
 		return lacking
 	}
 	return append(lacking, others...)
+}
+
+// comparisons remember the refusals, or that there is none, by two kinds of CPU: the lists are long, the kinds few, and the nodes and pods many. All are by
+// one policy.
+type comparisons struct{ known sync.Map }
+
+// comparison is one of a node's CPU with what a checkpoint may use.
+type comparison struct {
+	arch       string
+	want, have features
+}
+
+func (c *comparisons) refusal(want *demand, have features, by CPUFeaturePolicy) *refusal {
+	key := comparison{want.arch, want.cpu, have}
+	known, found := c.known.Load(key)
+	if !found {
+		var r *refusal
+		if lacking := lacks(*want, have, by); len(lacking) > 0 {
+			r = &refusal{refusedCPU, fmt.Sprintf("node(s) whose CPU lacks %s that the checkpoint may use", enumerate(lacking))}
+		}
+		known, _ = c.known.LoadOrStore(key, r)
+	}
+	r, _ := known.(*refusal)
+	return r
 }
 
 func enumerate(features []string) string {

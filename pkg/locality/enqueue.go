@@ -93,7 +93,7 @@ func (p *Plugin) nodeChanged(before, after *node) {
 	if after == nil || before != nil && before.sameAbilities(after) {
 		return
 	}
-	p.waiting.wake(klog.Background().WithValues("plugin", Name), func(pod *corev1.Pod) bool { return p.fits(pod, after) })
+	p.waiting.fitted(klog.Background().WithValues("plugin", Name), func(pod *corev1.Pod) bool { return p.fits(pod, after) })
 }
 
 // checkpointChanged wakes the pod that restores from a checkpoint that became known, is over or was deleted.

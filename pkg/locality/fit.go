@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 )
@@ -61,8 +60,8 @@ func newDemand(r v1alpha1.Requirements) demand {
 type target struct {
 	demand
 	by policy
-	// byCPU are the refusals for the kinds of CPU that were compared already.
-	byCPU sync.Map
+	// compared are the kinds of CPU that were compared already.
+	compared *comparisons
 }
 
 // refuses returns nil when a node can restore the checkpoint, else the first reason why not. A requirement that the checkpoint leaves open, and a fact
@@ -88,20 +87,7 @@ func (t *target) refuses(n *node) *refusal {
 	if n.cpu == t.cpu {
 		return nil
 	}
-	known, compared := t.byCPU.Load(n.cpu)
-	if !compared {
-		known, _ = t.byCPU.LoadOrStore(n.cpu, t.refusesCPU(n.cpu))
-	}
-	r, _ := known.(*refusal)
-	return r
-}
-
-func (t *target) refusesCPU(have features) *refusal {
-	lacking := lacks(t.demand, have, t.by.cpu)
-	if len(lacking) == 0 {
-		return nil
-	}
-	return &refusal{refusedCPU, fmt.Sprintf("node(s) whose CPU lacks %s that the checkpoint may use", enumerate(lacking))}
+	return t.compared.refusal(want, n.cpu, t.by.cpu)
 }
 
 // differ reports whether both are known and not the same.

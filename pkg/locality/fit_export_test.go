@@ -15,7 +15,7 @@ func Fit(profile *v1alpha1.NodeProfile, want v1alpha1.Requirements, cpu CPUFeatu
 	if profile != nil {
 		n = newNode(profile)
 	}
-	t := &target{demand: newDemand(want), by: policy{cpu: cpu, kernel: kernel}}
+	t := &target{demand: newDemand(want), by: policy{cpu: cpu, kernel: kernel}, compared: &comparisons{}}
 	t.refuses(n) // what is remembered of it is the same
 	if r := t.refuses(n); r != nil {
 		return r.class, r.message

@@ -4,6 +4,7 @@ package locality
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -103,7 +104,7 @@ func (p predictor) seconds(l load, measured int64) float64 {
 	return float64(l.pull)/rate + float64(l.pull)/p.unpack + float64(l.restore)/p.restore + p.start*float64(l.pods)
 }
 
-// milliseconds is the same in milliseconds.
+// milliseconds is the same in milliseconds, math.MaxInt32 at most, which are 24 days.
 func (p predictor) milliseconds(l load, measured int64) int64 {
-	return int64(1000 * p.seconds(l, measured))
+	return int64(min(1000*p.seconds(l, measured), math.MaxInt32))
 }

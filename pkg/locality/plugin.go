@@ -33,6 +33,7 @@ type Plugin struct {
 	data      *data
 	waiting   *waiting
 	underWay  *underWay
+	cpus      comparisons
 }
 
 var (

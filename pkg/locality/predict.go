@@ -2,112 +2,118 @@
 
 package locality
 
-import (
-	"sync"
+import "sync"
 
-	fwk "k8s.io/kube-scheduler/framework"
-)
+// predictions are in how many milliseconds a pod would run on each of all nodes that tell of their images.
+//
+// They are made for all of them in one go, though the scheduler scores a part of a large cluster only: to go along lists in memory takes less time for
+// thousands of nodes than to look hundreds of them up by their names, and Score has to do that once anyway.
+type predictions struct {
+	at           map[nodeHash]place
+	milliseconds []int32 // by place
+}
 
-// predictions are in how many milliseconds the pod of that work would run on each of the nodes, by their names. They are what predict tells of each, but
-// for all nodes at once.
-func (p *Plugin) predictions(w *work, nodes []fwk.NodeInfo) map[string]int64 {
-	s, _ := tallies.Get().(*tally)
-	defer tallies.Put(s)
-	s.sum(w, nodes, p.data.images, p.underWay)
-
-	all := make(map[string]int64, len(nodes))
-	for i, info := range nodes {
-		node, known := info.Node(), &s.profiles[i]
-		switch {
-		case !known.tells:
-			all[node.Name] = p.predict(w, info)
-		case w.target != nil && (leaving(node) != nil || w.target.refuses(known.node) != nil):
-			all[node.Name] = never
-		default:
-			all[node.Name] = p.predictor.milliseconds(s.loads[i], known.measured)
-		}
+// of tells nothing of a node that doesn't tell of its images. p may be nil.
+func (p *predictions) of(node string) (milliseconds int64, known bool) {
+	if p == nil {
+		return 0, false
 	}
-	return all
+	at, known := p.at[hashOf(node)]
+	if !known {
+		return 0, false
+	}
+	return int64(p.milliseconds[at]), true
+}
+
+// predictions are what predict tells of each node alone.
+func (p *Plugin) predictions(w *work) *predictions {
+	t, _ := tallies.Get().(*tally)
+	defer tallies.Put(t)
+
+	known, busy := p.data.images, p.underWay
+	known.mu.Lock()
+	defer known.mu.Unlock()
+	busy.mu.RLock()
+	defer busy.mu.RUnlock()
+
+	all := t.sum(w, known, busy)
+	made := &predictions{known.directory(), make([]int32, len(known.profiles))}
+	for at := range known.profiles {
+		of := &known.profiles[at]
+		if !of.tells {
+			continue
+		}
+		l := busy.at(place(at)) //nolint:gosec // as many as nodes
+		l.pull += all - t.there[at]
+		l.restore += w.restore
+		l.pods++
+		made.milliseconds[at] = int32(p.predictor.milliseconds(l, of.measured)) //nolint:gosec // bounded there
+	}
+	return made
 }
 
 // tallies are used again and again: they are as large as the cluster.
 var tallies = sync.Pool{New: func() any { return &tally{} }}
 
-// tally sums up what has to be done on each of some nodes.
+// tally sums up what is at each place already of what some work needs.
 type tally struct {
-	// index is, by place, the index of a node among those asked for, from 1 on; 0 for others.
-	index []int32
-	// profiles are those of the nodes asked for; none where what a node reports itself has to be looked at.
-	profiles []profile
-	// loads are what each has to do, have what of an image is there already.
-	loads []load
-	have  []int64
+	// there are the bytes at each place, of those that the work needs.
+	there []int64
+	// have are those of one image. It is all zeroes between images.
+	have []int64
+	// noted are the lists of the places that have something of the image.
+	noted [][]place
 }
 
-// sum is the load of each of the nodes with the work added (see underWay.load).
-func (s *tally) sum(w *work, nodes []fwk.NodeInfo, known *catalog, busy *underWay) {
-	known.mu.RLock()
-	defer known.mu.RUnlock()
-	busy.mu.RLock()
-	defer busy.mu.RUnlock()
-
-	s.reset(len(known.profiles), len(nodes))
-	for i, info := range nodes {
-		p := known.places[info.Node().Name]
-		if p == nil || !known.profiles[p.place].tells {
-			continue
-		}
-		s.profiles[i], s.index[p.place] = known.profiles[p.place], int32(i+1) //nolint:gosec // as many as nodes
-		s.loads[i] = busy.at(p.place)
-		s.loads[i].restore += w.restore
-		s.loads[i].pods++
-	}
+// sum returns the bytes of all that the work needs, and finds out what of it is there, or will be for others. The locks of both are held.
+func (t *tally) sum(w *work, known *catalog, busy *underWay) (all int64) {
+	t.there, t.have = zeroed(t.there, len(known.profiles)), zeroed(t.have, len(known.profiles))
 	for k := range w.images {
-		s.add(&w.images[k], known, busy)
+		all += t.add(&w.images[k], known, busy)
 	}
+	return all
 }
 
-// add adds what has to be pulled of an image.
-func (s *tally) add(i *image, known *catalog, busy *underWay) {
-	clear(s.have)
-	total := i.bytes
+// add adds an image, and returns its bytes.
+func (t *tally) add(i *image, known *catalog, busy *underWay) (total int64) {
+	t.noted = t.noted[:0]
 	if i.layers == nil {
-		s.note(busy.whole[i.names[0]], total)
+		total = i.bytes
+		t.note(busy.whole[i.names[0]], total)
 	} else {
-		total = 0
 		for _, l := range i.layers {
 			total += l.bytes
-			s.note(known.layers[l.id], l.bytes)
-			s.note(busy.layers[l.id], l.bytes)
+			t.note(known.layers[l.id], l.bytes)
+			t.note(busy.layers[l.id], l.bytes)
 		}
 	}
 	if entry := known.images[i.id]; entry != nil && i.hasID {
-		s.note(entry.at, total)
+		t.note(entry.at, total)
 	}
 	for _, name := range i.nameIDs {
 		if entry := known.names[name]; entry != nil {
-			s.note(entry.at, total)
+			t.note(entry.at, total)
 		}
 	}
-	for k, have := range s.have {
-		// A layer may be noted twice, while it has come and is still expected.
-		s.loads[k].pull += max(0, total-have)
+	for _, places := range t.noted {
+		for _, at := range places {
+			// A layer may be noted twice, while it has come and is still expected.
+			t.there[at] += min(t.have[at], total)
+			t.have[at] = 0
+		}
 	}
+	return total
 }
 
 // note notes that these places have, or will have, so many bytes of the image.
-func (s *tally) note(at []place, bytes int64) {
-	for _, p := range at {
-		if i := s.index[p]; i > 0 {
-			s.have[i-1] += bytes
-		}
+func (t *tally) note(places []place, bytes int64) {
+	if len(places) == 0 {
+		return
 	}
-}
-
-// reset makes room for so many places, and for so many nodes that are asked for.
-func (s *tally) reset(places, nodes int) {
-	s.index, s.profiles = zeroed(s.index, places), zeroed(s.profiles, nodes)
-	s.loads, s.have = zeroed(s.loads, nodes), zeroed(s.have, nodes)
+	t.noted = append(t.noted, places)
+	for _, at := range places {
+		t.have[at] += bytes
+	}
 }
 
 // zeroed is a list of zeroes of that length, in the same memory where that suffices.

@@ -108,11 +108,11 @@ func (p *Plugin) target(c *checkpoint) (*target, string) {
 	case !p.data.profiled():
 		return nil, outcomeNoData
 	case c == nil:
-		return &target{demand: newDemand(v1alpha1.Requirements{}), by: by}, outcomeCheckpointUnknown
+		return &target{demand: newDemand(v1alpha1.Requirements{}), by: by, compared: &p.cpus}, outcomeCheckpointUnknown
 	case c.over():
 		return nil, outcomeCheckpointOver
 	default:
-		return &target{demand: c.demand, by: by}, outcomeChecked
+		return &target{demand: c.demand, by: by, compared: &p.cpus}, outcomeChecked
 	}
 }
 

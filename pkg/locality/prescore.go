@@ -14,21 +14,21 @@ const workKey fwk.StateKey = Name + "/work"
 
 // work is what has to be done on a node until the pod of the scheduling cycle runs there.
 type work struct {
-	// target is what the node has to offer, nil when anything will do.
+	// target is what the node has to offer, nil when anything will do or Filter has seen to it.
 	target *target
 	// images have to be there.
 	images []image
 	// restore is how many bytes of checkpoints are restored.
 	restore int64
-	// predictions are Score's results for the nodes that it is going to be asked for.
-	predictions map[string]int64
+	// predictions are for all nodes that tell of their images; nil where nobody made them.
+	predictions *predictions
 }
 
 // Clone returns the work itself: it never changes.
 func (w *work) Clone() fwk.StateData { return w }
 
 // PreScore skips Score for pods that are not opted in, and for those to which all nodes are the same.
-func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.Pod, feasible []fwk.NodeInfo) *fwk.Status {
+func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.Pod, _ []fwk.NodeInfo) *fwk.Status {
 	if !optedIn(pod) {
 		return fwk.NewStatus(fwk.Skip)
 	}
@@ -38,10 +38,14 @@ func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.P
 		return fwk.AsStatus(err)
 	}
 	w := p.workFor(pod, nodes)
-	if w.target == nil && len(w.images) == 0 {
+	if len(w.images) == 0 && !restoring(pod) {
 		return fwk.NewStatus(fwk.Skip)
 	}
-	w.predictions = p.predictions(w, feasible)
+	if d, filtered := read[*demands](state, demandsKey); restoring(pod) && !(filtered && d.stays) {
+		// Filter lets the pod go where it has to start cold: such a node comes last.
+		w.target, _ = p.target(p.checkpointOf(pod))
+	}
+	w.predictions = p.predictions(w)
 	state.Write(workKey, w)
 	return nil
 }
@@ -50,7 +54,6 @@ func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.P
 func (p *Plugin) workFor(pod *corev1.Pod, nodes []fwk.NodeInfo) *work {
 	w, c := &work{}, p.checkpointOf(pod)
 	if restoring(pod) {
-		w.target, _ = p.target(c)
 		w.restore = c.restored(pod)
 	}
 	w.images = resolve(needed(pod, c), p.data.images, nodes)

@@ -19,18 +19,19 @@ func (p *Plugin) Score(_ context.Context, state fwk.CycleState, _ *corev1.Pod, n
 	if !ok {
 		return 0, nil
 	}
-	if ms, known := w.predictions[nodeInfo.Node().Name]; known {
-		return ms, nil
-	}
 	return p.predict(w, nodeInfo), nil
 }
 
 // predict is Score's result, and never for a node that can't restore the pod or is about to leave.
 func (p *Plugin) predict(w *work, nodeInfo fwk.NodeInfo) int64 {
-	n := p.data.node(nodeInfo.Node().Name)
-	if w.target != nil && (leaving(nodeInfo.Node()) != nil || w.target.refuses(n) != nil) {
+	name := nodeInfo.Node().Name
+	if w.target != nil && (leaving(nodeInfo.Node()) != nil || w.target.refuses(p.data.node(name)) != nil) {
 		return never
 	}
+	if ms, known := w.predictions.of(name); known {
+		return ms
+	}
+	n := p.data.node(name)
 	return p.predictor.milliseconds(p.underWay.load(w, n, nodeInfo), n.measured())
 }
 

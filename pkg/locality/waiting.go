@@ -187,10 +187,22 @@ func (w *waiting) wake(logger klog.Logger, concerns func(*corev1.Pod) bool) {
 	})
 }
 
-// opened has the pods scheduled again that the node takes now.
+// fitted has the pods scheduled again that a node fits now. One that has had no cycle yet is going to see the node in its first: when the scheduler
+// starts, thousands of nodes come while thousands of pods wait.
+func (w *waiting) fitted(logger klog.Logger, fits func(*corev1.Pod) bool) {
+	w.sweep(logger, func(entry *waiter) bool {
+		if !entry.tried || entry.woken || !fits(entry.pod) {
+			return false
+		}
+		entry.changed = true
+		return true
+	})
+}
+
+// opened is fitted for the node of that name, of which a cycle that began before may have an older view.
 func (w *waiting) opened(logger klog.Logger, node string, takes func(*corev1.Pod) bool) {
 	w.sweep(logger, func(entry *waiter) bool {
-		if entry.woken || !takes(entry.pod) {
+		if !entry.tried || entry.woken || !takes(entry.pod) {
 			return false
 		}
 		entry.changed, entry.opened = true, node
@@ -220,6 +232,7 @@ func (w *waiting) tick(logger klog.Logger) {
 		why string
 	}
 	var givenUp []lost
+	w.prune()
 	w.sweep(logger, func(entry *waiter) bool {
 		if !entry.tried && !entry.held.IsZero() && w.clock.Since(entry.held) >= checkpointWait {
 			entry.tried = true
@@ -244,17 +257,15 @@ func (w *waiting) tick(logger klog.Logger) {
 	}
 }
 
-// sweep activates the chosen ones of the pods that still wait, and forgets those that do not.
+// sweep activates the chosen ones of the pods that still wait.
 func (w *waiting) sweep(logger klog.Logger, chosen func(*waiter) bool) {
 	pods := map[string]*corev1.Pod{}
 	w.mu.Lock()
 	for uid, entry := range w.pods {
-		live, err := w.live(entry.pod)
-		if err != nil || live.UID != uid || live.Spec.NodeName != "" || !restoring(live) {
-			delete(w.pods, uid)
+		if !chosen(entry) {
 			continue
 		}
-		if chosen(entry) {
+		if live := w.still(uid, entry); live != nil {
 			pods[klog.KObj(live).String()] = live
 		}
 	}
@@ -262,4 +273,23 @@ func (w *waiting) sweep(logger klog.Logger, chosen func(*waiter) bool) {
 	if len(pods) > 0 {
 		w.activate(logger, pods)
 	}
+}
+
+// prune forgets the pods that do not wait any more.
+func (w *waiting) prune() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for uid, entry := range w.pods {
+		w.still(uid, entry)
+	}
+}
+
+// still returns the pod as it is now, and forgets it where it does not wait any more. The lock is held.
+func (w *waiting) still(uid types.UID, entry *waiter) *corev1.Pod {
+	live, err := w.live(entry.pod)
+	if err != nil || live.UID != uid || live.Spec.NodeName != "" || !restoring(live) {
+		delete(w.pods, uid)
+		return nil
+	}
+	return live
 }
