@@ -28,7 +28,7 @@ func NewTimed(clk clock.WithTicker, startup time.Duration) func(context.Context,
 
 // LoadOn is what a node has to do until a pod with these images, of which every layer is known, runs there: on the node of one profile (nil: it has
 // none) that reports images itself, while it pulls the others already.
-func LoadOn(profile *v1alpha1.NodeProfile, reported []string, needed []imageindex.Image, others ...[]imageindex.Image) (pull int64, pods int) {
+func LoadOn(profile *v1alpha1.NodeProfile, reported []string, needed []imageindex.Image, others ...[]imageindex.Image) (pull, own int64, pods int) {
 	var n *node
 	if profile != nil {
 		n = newNode(profile)
@@ -44,7 +44,7 @@ func LoadOn(profile *v1alpha1.NodeProfile, reported []string, needed []imageinde
 		busy.add(types.UID(strconv.Itoa(i)), start{node: "node", job: workOf(images).on(n, info.ImageStates)})
 	}
 	l := busy.load(workOf(needed), n, info)
-	return l.pull, l.pods
+	return l.pull, l.own, l.pods
 }
 
 func workOf(images []imageindex.Image) *work {
@@ -66,6 +66,12 @@ func workOf(images []imageindex.Image) *work {
 func Seconds(m Model, pull, restore int64, pods int, measured int64) float64 {
 	m.setDefaults()
 	return newPredictor(m).seconds(load{pull: pull, restore: restore, pods: pods}, measured)
+}
+
+// Price is what a model scores a node by.
+func Price(m Model, pull, own, measured int64) int64 {
+	m.setDefaults()
+	return newPredictor(m).price(load{pull: pull, own: own, pods: 1}, measured)
 }
 
 // Never is the score of a node that can't restore the pod, before Normalize.

@@ -150,19 +150,19 @@ func TestPlacement(t *testing.T) {
 		},
 		"restoring": {
 			pod: restoringPod(), checkpoint: newCheckpoint(), refusals: restorable,
-			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0},
+			scores: map[string]int64{"cached": 100, "layers": 1, "empty": 0},
 		},
 		"restoring, without requirements": {
 			pod: restoringPod(), checkpoint: undemanding, refusals: byMethod,
-			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "other-cpu": 100},
+			scores: map[string]int64{"cached": 100, "layers": 1, "empty": 0, "other-cpu": 100},
 		},
 		"restoring, checkpoint not known": {
 			pod: restoringPod(), refusals: byMethod,
-			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "other-cpu": 100},
+			scores: map[string]int64{"cached": 100, "layers": 1, "empty": 0, "other-cpu": 100},
 		},
 		"restoring, checkpoint failed": {
 			pod: restoringPod(), checkpoint: failed, refusals: everywhere,
-			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
+			scores: map[string]int64{"cached": 100, "layers": 1, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
 		},
 		"fell back": {
 			pod: annotate(restoringPod(), v1alpha1.AnnotationFellBack, "criu: no"), checkpoint: newCheckpoint(), refusals: everywhere,
@@ -170,15 +170,15 @@ func TestPlacement(t *testing.T) {
 		},
 		"starts fresh, by tag": {
 			pod: enabledPod(), refusals: everywhere,
-			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
+			scores: map[string]int64{"cached": 100, "layers": 1, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
 		},
 		"starts fresh, by digest": {
 			pod: newPod("pinned", appDigest, map[string]string{v1alpha1.AnnotationEnabled: "true"}), refusals: everywhere,
-			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
+			scores: map[string]int64{"cached": 100, "layers": 1, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 100},
 		},
 		"starts fresh, another version of an image": {
 			pod: newPod("rollout", "registry.example/app:2", map[string]string{v1alpha1.AnnotationEnabled: "true"}), refusals: everywhere,
-			scores: map[string]int64{"cached": 100, "layers": 34, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 0},
+			scores: map[string]int64{"cached": 100, "layers": 1, "empty": 0, "unverified": 100, "other-cpu": 100, "bare": 0},
 		},
 		"starts fresh, image nowhere": {
 			pod: newPod("new", "registry.example/new:1", map[string]string{v1alpha1.AnnotationEnabled: "true"}), refusals: everywhere,

@@ -23,16 +23,20 @@ type Model struct {
 	RestoreBytesPerSecond *resource.Quantity `json:"restoreBytesPerSecond,omitempty"`
 	// StartTime is what a pod takes beside, and each that starts on the node before it. Default 1s.
 	StartTime *metav1.Duration `json:"startTime,omitempty"`
-	// FullScale is the difference of predicted time that is worth the whole range of scores; differences beyond it share the range. Default 20s.
+	// TrafficWeight is how many times the bytes count that the pod itself adds to what its node pulls, at PullBytesPerSecond and beside the time that it
+	// waits for them: whoever starts there next waits for them too, and the registry's traffic costs. Default 3; 0 is time alone.
+	TrafficWeight *int32 `json:"trafficWeight,omitempty"`
+	// FullScale is the difference that is worth nine tenths of the range of scores; those beyond it share the last tenth. Default 20s.
 	FullScale *metav1.Duration `json:"fullScale,omitempty"`
 }
 
 // The bounds of the model's constants. A rate below a kibibyte or a scale below a millisecond is a mistake of the unit.
 const (
-	minRate      = 1 << 10
-	maxStartTime = time.Hour
-	minFullScale = time.Millisecond
-	maxFullScale = time.Hour
+	minRate          = 1 << 10
+	maxStartTime     = time.Hour
+	maxTrafficWeight = 100
+	minFullScale     = time.Millisecond
+	maxFullScale     = time.Hour
 )
 
 func defaultTo[T any](field **T, value T) {
@@ -46,6 +50,7 @@ func (m *Model) setDefaults() {
 	defaultTo(&m.UnpackBytesPerSecond, resource.MustParse("128Mi"))
 	defaultTo(&m.RestoreBytesPerSecond, resource.MustParse("512Mi"))
 	defaultTo(&m.StartTime, metav1.Duration{Duration: time.Second})
+	defaultTo(&m.TrafficWeight, 3)
 	defaultTo(&m.FullScale, metav1.Duration{Duration: 20 * time.Second})
 }
 
@@ -66,6 +71,9 @@ func (m *Model) validate(path *field.Path) field.ErrorList {
 	if d := m.StartTime.Duration; d < 0 || d > maxStartTime {
 		errs = append(errs, field.Invalid(path.Child("startTime"), d.String(), fmt.Sprintf("must be from 0s to %s", maxStartTime)))
 	}
+	if w := *m.TrafficWeight; w < 0 || w > maxTrafficWeight {
+		errs = append(errs, field.Invalid(path.Child("trafficWeight"), w, fmt.Sprintf("must be from 0 to %d", maxTrafficWeight)))
+	}
 	if d := m.FullScale.Duration; d < minFullScale || d > maxFullScale {
 		errs = append(errs, field.Invalid(path.Child("fullScale"), d.String(), fmt.Sprintf("must be from %s to %s", minFullScale, maxFullScale)))
 	}
@@ -74,13 +82,13 @@ func (m *Model) validate(path *field.Path) field.ErrorList {
 
 // predictor is a Model as it is reckoned with, in bytes and seconds.
 type predictor struct {
-	pull, unpack, restore, start float64
+	pull, unpack, restore, start, traffic float64
 }
 
 func newPredictor(m Model) predictor {
 	return predictor{
 		pull: m.PullBytesPerSecond.AsApproximateFloat64(), unpack: m.UnpackBytesPerSecond.AsApproximateFloat64(),
-		restore: m.RestoreBytesPerSecond.AsApproximateFloat64(), start: m.StartTime.Seconds(),
+		restore: m.RestoreBytesPerSecond.AsApproximateFloat64(), start: m.StartTime.Seconds(), traffic: float64(*m.TrafficWeight),
 	}
 }
 
@@ -89,6 +97,8 @@ type load struct {
 	// pull are the bytes to fetch and unpack: a kubelet pulls one image after the other, as most are configured, or all of them share the line. Either
 	// way the last byte comes when all have come.
 	pull int64
+	// own are those of them that nobody would fetch but for the pod that is to be placed.
+	own int64
 	// restore are the bytes of checkpoints to restore.
 	restore int64
 	// pods are how many start, this one included.
@@ -104,7 +114,7 @@ func (p predictor) seconds(l load, measured int64) float64 {
 	return float64(l.pull)/rate + float64(l.pull)/p.unpack + float64(l.restore)/p.restore + p.start*float64(l.pods)
 }
 
-// milliseconds is the same in milliseconds, math.MaxInt32 at most, which are 24 days.
-func (p predictor) milliseconds(l load, measured int64) int64 {
-	return int64(min(1000*p.seconds(l, measured), math.MaxInt32))
+// price is what a node is scored by, in milliseconds, math.MaxInt32 at most, which are 24 days: the predicted time, and what the pod's own bytes count beside.
+func (p predictor) price(l load, measured int64) int64 {
+	return int64(min(1000*(p.seconds(l, measured)+p.traffic*float64(l.own)/p.pull), math.MaxInt32))
 }

@@ -4,17 +4,17 @@ package locality
 
 import "sync"
 
-// predictions are in how many milliseconds a pod would run on each of all nodes that tell of their images.
+// predictions are a pod's prices on all nodes that tell of their images.
 //
 // They are made for all of them in one go, though the scheduler scores a part of a large cluster only: to go along lists in memory takes less time for
 // thousands of nodes than to look hundreds of them up by their names, and Score has to do that once anyway.
 type predictions struct {
-	at           map[nodeHash]place
-	milliseconds []int32 // by place
+	at     map[nodeHash]place
+	prices []int32 // by place
 }
 
 // of tells nothing of a node that doesn't tell of its images. p may be nil.
-func (p *predictions) of(node string) (milliseconds int64, known bool) {
+func (p *predictions) of(node string) (price int64, known bool) {
 	if p == nil {
 		return 0, false
 	}
@@ -22,7 +22,7 @@ func (p *predictions) of(node string) (milliseconds int64, known bool) {
 	if !known {
 		return 0, false
 	}
-	return int64(p.milliseconds[at]), true
+	return int64(p.prices[at]), true
 }
 
 // predictions are what predict tells of each node alone.
@@ -44,10 +44,11 @@ func (p *Plugin) predictions(w *work) *predictions {
 			continue
 		}
 		l := busy.at(place(at)) //nolint:gosec // as many as nodes
-		l.pull += all - t.there[at]
+		l.own = all - t.there[at]
+		l.pull += l.own
 		l.restore += w.restore
 		l.pods++
-		made.milliseconds[at] = int32(p.predictor.milliseconds(l, of.measured)) //nolint:gosec // bounded there
+		made.prices[at] = int32(p.predictor.price(l, of.measured)) //nolint:gosec // bounded there
 	}
 	return made
 }

@@ -21,7 +21,7 @@ import (
 
 // slowStarts has each pod's start on a node hold up the next one's for 30 s, where the pull of appStored takes 70 s: behind two pods the node that has it
 // is the sooner one, behind three it is not.
-const slowStarts = `{"model":{"startTime":"30s","fullScale":"1m"}}`
+const slowStarts = `{"model":{"startTime":"30s","trafficWeight":0,"fullScale":"1m"}}`
 
 func twoNodes(t *testing.T, clk clock.WithTicker) framework.Framework {
 	t.Helper()

@@ -13,7 +13,7 @@ import (
 // never is the score, before it is normalized, of a node where the pod would have to start cold in place of being restored.
 const never = math.MaxInt64
 
-// Score returns in how many milliseconds the pod is predicted to run on the node.
+// Score returns the node's price for the pod: in how many milliseconds it is predicted to run there, and what its pulls count beside.
 func (p *Plugin) Score(_ context.Context, state fwk.CycleState, _ *corev1.Pod, nodeInfo fwk.NodeInfo) (int64, *fwk.Status) {
 	w, ok := read[*work](state, workKey)
 	if !ok {
@@ -28,37 +28,40 @@ func (p *Plugin) predict(w *work, nodeInfo fwk.NodeInfo) int64 {
 	if w.target != nil && (leaving(nodeInfo.Node()) != nil || w.target.refuses(p.data.node(name)) != nil) {
 		return never
 	}
-	if ms, known := w.predictions.of(name); known {
-		return ms
+	if price, known := w.predictions.of(name); known {
+		return price
 	}
 	n := p.data.node(name)
-	return p.predictor.milliseconds(p.underWay.load(w, n, nodeInfo), n.measured())
+	return p.predictor.price(p.underWay.load(w, n, nodeInfo), n.measured())
 }
 
 // ScoreExtensions returns the plugin, for NormalizeScore.
 func (p *Plugin) ScoreExtensions() fwk.ScoreExtensions { return p }
 
-// NormalizeScore gives the node where the pod runs soonest fwk.MaxScore, and each other one less by the time that it takes more: by the whole
-// range for the args' FullScale, or for the worst node where that takes longer still. So a second is worth less where it matters less, and other plugins
-// decide between nodes that are about as good.
+// NormalizeScore gives the node of the lowest price fwk.MaxScore, and each other one less by what it costs more: nine tenths of the range for the args'
+// FullScale, and the rest as fast as the price grows. So a second is worth as much whether or not some node is minutes away, other plugins decide between
+// nodes that are about as good, and of two that are far off the nearer one still wins.
 func (p *Plugin) NormalizeScore(_ context.Context, _ fwk.CycleState, _ *corev1.Pod, scores fwk.NodeScoreList) *fwk.Status {
 	normalize(scores, p.args.Model.FullScale.Milliseconds())
 	return nil
 }
 
+// farScore is what a node scores that costs FullScale more than the best.
+const farScore = fwk.MaxScore / 10
+
 func normalize(scores fwk.NodeScoreList, fullScale int64) {
-	best, worst := int64(never), int64(0)
+	best := int64(never)
 	for _, s := range scores {
-		if s.Score != never {
-			best, worst = min(best, s.Score), max(worst, s.Score)
-		}
+		best = min(best, s.Score)
 	}
-	span := max(worst-best, fullScale)
 	for i, s := range scores {
-		if s.Score == never {
+		switch more := s.Score - best; {
+		case s.Score == never:
 			scores[i].Score = fwk.MinScore
-			continue
+		case more <= fullScale:
+			scores[i].Score = fwk.MaxScore - (fwk.MaxScore-farScore)*more/fullScale
+		default:
+			scores[i].Score = farScore * fullScale / more
 		}
-		scores[i].Score = fwk.MaxScore - fwk.MaxScore*(s.Score-best)/span
 	}
 }

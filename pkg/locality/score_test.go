@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/imageindex"
@@ -38,6 +39,7 @@ func TestLoad(t *testing.T) {
 		reported []string
 		others   []images
 		pull     int64 // in MiB
+		shared   int64 // of these, what is fetched for the others anyway
 		pods     int
 	}{
 		"the whole image is there":             {needed: images{app}, profile: profile(app), pull: 0, pods: 1},
@@ -49,17 +51,18 @@ func TestLoad(t *testing.T) {
 		"two images that share a layer":        {needed: images{app, sidecar}, profile: profile(layerless("e")), pull: 153, pods: 1},
 		"one of two images":                    {needed: images{app, sidecar}, profile: profile(sidecar), pull: 50, pods: 1},
 		"an index that can't be read":          {needed: images{app}, profile: &v1alpha1.NodeProfile{Status: v1alpha1.NodeProfileStatus{ImageIndex: []byte{9}}}, pull: 150, pods: 1},
-		"the same image is on its way":         {needed: images{app}, profile: profile(), others: []images{{app}}, pull: 150, pods: 2},
-		"an image of the same layers is":       {needed: images{newer}, profile: profile(), others: []images{{app}}, pull: 162, pods: 2},
-		"others are being pulled, ours there":  {needed: images{app}, profile: profile(app), others: []images{{newer}, {newer}}, pull: 12, pods: 3},
+		"the same image is on its way":         {needed: images{app}, profile: profile(), others: []images{{app}}, pull: 150, shared: 150, pods: 2},
+		"an image of the same layers is":       {needed: images{newer}, profile: profile(), others: []images{{app}}, pull: 162, shared: 150, pods: 2},
+		"others are being pulled, ours there":  {needed: images{app}, profile: profile(app), others: []images{{newer}, {newer}}, pull: 12, shared: 12, pods: 3},
 		"a pod starts that needs no pull":      {needed: images{app}, profile: profile(app), others: []images{{app}}, pull: 0, pods: 2},
-		"nothing known of the node, two share": {needed: images{app}, others: []images{{sidecar}}, pull: 153, pods: 2},
+		"nothing known of the node, two share": {needed: images{app}, others: []images{{sidecar}}, pull: 153, shared: 103, pods: 2},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			pull, pods := locality.LoadOn(tc.profile, tc.reported, tc.needed, tc.others...)
-			if pull != tc.pull*mib || pods != tc.pods {
-				t.Errorf("%.2f MiB to pull, %d pods; want %d, %d", float64(pull)/mib, pods, tc.pull, tc.pods)
+			pull, own, pods := locality.LoadOn(tc.profile, tc.reported, tc.needed, tc.others...)
+			if pull != tc.pull*mib || own != (tc.pull-tc.shared)*mib || pods != tc.pods {
+				t.Errorf("%.2f MiB to pull, %.2f of them its own, %d pods; want %d, %d, %d", float64(pull)/mib, float64(own)/mib, pods,
+					tc.pull, tc.pull-tc.shared, tc.pods)
 			}
 		})
 	}
@@ -91,6 +94,30 @@ func TestSeconds(t *testing.T) {
 	}
 }
 
+// TestPrice: the pod's own bytes count once more for each unit of the weight, at the rate that is the same for all nodes.
+func TestPrice(t *testing.T) {
+	m := locality.Model{PullBytesPerSecond: ptr.To(resource.MustParse("10Mi")), UnpackBytesPerSecond: ptr.To(resource.MustParse("10Mi"))}
+	for name, tc := range map[string]struct {
+		weight    int32
+		pull, own int64 // in MiB
+		measured  int64
+		want      time.Duration
+	}{
+		"time alone":                      {weight: 0, pull: 30, own: 30, want: 7 * time.Second},
+		"others pull it":                  {weight: 2, pull: 30, own: 0, want: 7 * time.Second},
+		"it pulls by itself":              {weight: 2, pull: 30, own: 30, want: 7*time.Second + 6*time.Second},
+		"it pulls a part, on a fast line": {weight: 2, pull: 30, own: 10, measured: 30 * mib, want: 5*time.Second + 2*time.Second},
+		"for weeks":                       {weight: 2, pull: 1 << 40, own: 1 << 40, want: math.MaxInt32 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m.TrafficWeight = &tc.weight
+			if got := time.Duration(locality.Price(m, tc.pull*mib, tc.own*mib, tc.measured)) * time.Millisecond; got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestNormalize(t *testing.T) {
 	const scale = 10 * time.Second
 	for name, tc := range map[string]struct {
@@ -99,10 +126,10 @@ func TestNormalize(t *testing.T) {
 		"none":                           {},
 		"one":                            {[]int64{70_000}, []int64{100}},
 		"all alike":                      {[]int64{3_000, 3_000}, []int64{100, 100}},
-		"a little sooner matters little": {[]int64{3_000, 4_000}, []int64{100, 90}},
-		"the whole scale":                {[]int64{0, 5_000, 10_000}, []int64{100, 50, 0}},
-		"beyond it the worst is 0":       {[]int64{1_000, 21_000, 41_000}, []int64{100, 50, 0}},
-		"one that can't restore":         {[]int64{1_000, locality.Never, 2_000}, []int64{100, 0, 90}},
+		"a little sooner matters little": {[]int64{3_000, 4_000}, []int64{100, 91}},
+		"the whole scale":                {[]int64{0, 5_000, 10_000}, []int64{100, 55, 10}},
+		"beyond it":                      {[]int64{1_000, 6_000, 21_000, 41_000}, []int64{100, 55, 5, 2}},
+		"one that can't restore":         {[]int64{1_000, locality.Never, 2_000}, []int64{100, 0, 91}},
 		"none can":                       {[]int64{locality.Never, locality.Never}, []int64{0, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -114,11 +114,12 @@ func (u *underWay) load(w *work, n *node, info fwk.NodeInfo) load {
 	w.lacking(n, info.GetImageStates(), func(i *image, layer *sizedLayer) {
 		switch {
 		case layer == nil && (b == nil || b.whole[i.names[0]] == nil):
-			l.pull += i.bytes
+			l.own += i.bytes
 		case layer != nil && (b == nil || b.layers[layer.id] == nil):
-			l.pull += layer.bytes
+			l.own += layer.bytes
 		}
 	})
+	l.pull += l.own
 	return l
 }
 

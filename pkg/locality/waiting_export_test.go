@@ -16,14 +16,15 @@ type Waiting struct {
 	pod *corev1.Pod
 	// Activated counts how often the pod was put back into the active queue.
 	Activated int
-	// Takes is whether the node that Open opened takes the pod.
+	// Takes is whether the node that Open opened takes the pod, Asked how often somebody wanted to know, or whether it still waits.
 	Takes bool
+	Asked int
 }
 
 // NewWaiting has a pod that restores and is not bound.
 func NewWaiting(clk clock.WithTicker, patience time.Duration, pod *corev1.Pod) *Waiting {
 	w := &Waiting{waiting: newWaiting(clk, patience), pod: pod}
-	w.live = func(*corev1.Pod) (*corev1.Pod, error) { return pod, nil }
+	w.live = func(*corev1.Pod) (*corev1.Pod, error) { w.Asked++; return pod, nil }
 	w.activate = func(klog.Logger, map[string]*corev1.Pod) { w.Activated++ }
 	w.takes = func(*corev1.Pod, string) bool { return w.Takes }
 	w.givenUp = func(*corev1.Pod, string) {}
@@ -48,7 +49,12 @@ func (w *Waiting) Wake() { w.wake(klog.Background(), func(*corev1.Pod) bool { re
 // Open is opened for the pod.
 func (w *Waiting) Open() {
 	w.Takes = true
-	w.opened(klog.Background(), "node", func(*corev1.Pod) bool { return true })
+	w.opened(klog.Background(), "node", func(*corev1.Pod) bool { w.Asked++; return true })
+}
+
+// Fit is fitted for the pod.
+func (w *Waiting) Fit() {
+	w.fitted(klog.Background(), func(*corev1.Pod) bool { w.Asked++; return true })
 }
 
 // Tick is tick.

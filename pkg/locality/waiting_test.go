@@ -116,3 +116,21 @@ func TestTickFreesWhomItHeld(t *testing.T) {
 	activated("after the time to fall back", 2)
 	activated("a second later", 2)
 }
+
+// TestNodesWakeWhoHasHadACycle: while a scheduler starts, thousands of nodes come one after the other, and thousands of pods wait for their first cycle. Nobody
+// looks each pod up for each node.
+func TestNodesWakeWhoHasHadACycle(t *testing.T) {
+	for name, comes := range map[string]func(*locality.Waiting){"a node opens": (*locality.Waiting).Open, "a node's profile changes": (*locality.Waiting).Fit} {
+		t.Run(name, func(t *testing.T) {
+			w := locality.NewWaiting(clocktesting.NewFakeClock(time.Now()), time.Minute, restoringPod())
+			w.Hold(true)
+			if comes(w); w.Activated != 0 || w.Asked != 0 {
+				t.Errorf("before its first cycle the pod was activated %d times, and looked at %d times; want neither", w.Activated, w.Asked)
+			}
+			w.Cycle(false, true)
+			if comes(w); w.Activated != 1 {
+				t.Errorf("after it the pod was activated %d times, want 1", w.Activated)
+			}
+		})
+	}
+}
