@@ -41,7 +41,7 @@ func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.P
 	if len(w.images) == 0 && !restoring(pod) {
 		return fwk.NewStatus(fwk.Skip)
 	}
-	if d, filtered := read[*demands](state, demandsKey); restoring(pod) && !(filtered && d.stays) {
+	if d, filtered := read[*demands](state, demandsKey); restoring(pod) && (!filtered || !d.stays) {
 		// Filter lets the pod go where it has to start cold: such a node comes last.
 		w.target, _ = p.target(p.checkpointOf(pod))
 	}

@@ -25,7 +25,6 @@ import (
 )
 
 const (
-	controlPlane = "control-plane"
 	// settled is how many steps a pod does before its node is drained.
 	settled = 20
 	// toldTimeout bounds what the agent or the scheduler takes to tell of something.
