@@ -42,7 +42,7 @@ type catalog struct {
 // profile is what a prediction needs of each of thousands of nodes: node.tells and node.measured.
 type profile struct {
 	tells    bool
-	measured int64
+	measured float64
 }
 
 type cataloged struct {

@@ -65,13 +65,13 @@ func workOf(images []imageindex.Image) *work {
 // Seconds is what a model predicts, with a node's measured pull rate.
 func Seconds(m Model, pull, restore int64, pods int, measured int64) float64 {
 	m.setDefaults()
-	return newPredictor(m).seconds(load{pull: pull, restore: restore, pods: pods}, measured)
+	return newPredictor(m).seconds(load{pull: pull, restore: restore, pods: pods}, (&node{pullRate: measured}).measured())
 }
 
 // Price is what a model scores a node by.
 func Price(m Model, pull, own, measured int64) int64 {
 	m.setDefaults()
-	return newPredictor(m).price(load{pull: pull, own: own, pods: 1}, measured)
+	return newPredictor(m).price(load{pull: pull, own: own, pods: 1}, (&node{pullRate: measured}).measured())
 }
 
 // Never is the score of a node that can't restore the pod, before Normalize.

@@ -80,16 +80,19 @@ func (m *Model) validate(path *field.Path) field.ErrorList {
 	return errs
 }
 
-// predictor is a Model as it is reckoned with, in bytes and seconds.
+// predictor is a Model as it is reckoned with: in seconds for each byte, and for each pod. To multiply is several times faster than to divide, and each pod is
+// reckoned for all nodes.
 type predictor struct {
 	pull, unpack, restore, start, traffic float64
 }
 
 func newPredictor(m Model) predictor {
-	return predictor{
-		pull: m.PullBytesPerSecond.AsApproximateFloat64(), unpack: m.UnpackBytesPerSecond.AsApproximateFloat64(),
-		restore: m.RestoreBytesPerSecond.AsApproximateFloat64(), start: m.StartTime.Seconds(), traffic: float64(*m.TrafficWeight),
+	p := predictor{
+		pull: 1 / m.PullBytesPerSecond.AsApproximateFloat64(), unpack: 1 / m.UnpackBytesPerSecond.AsApproximateFloat64(),
+		restore: 1 / m.RestoreBytesPerSecond.AsApproximateFloat64(), start: m.StartTime.Seconds(),
 	}
+	p.traffic = float64(*m.TrafficWeight) * p.pull
+	return p
 }
 
 // load is what a node has to do until a pod runs there.
@@ -105,16 +108,16 @@ type load struct {
 	pods int
 }
 
-// seconds predicts how long a node takes for it; measured is its own pull rate in bytes a second, 0 where it has none.
-func (p predictor) seconds(l load, measured int64) float64 {
-	rate := p.pull
+// seconds predicts how long a node takes for it; measured are the seconds that it takes to pull a byte, 0 where that is not known.
+func (p predictor) seconds(l load, measured float64) float64 {
+	pull := p.pull
 	if measured > 0 {
-		rate = float64(measured)
+		pull = measured
 	}
-	return float64(l.pull)/rate + float64(l.pull)/p.unpack + float64(l.restore)/p.restore + p.start*float64(l.pods)
+	return float64(l.pull)*(pull+p.unpack) + float64(l.restore)*p.restore + p.start*float64(l.pods)
 }
 
 // price is what a node is scored by, in milliseconds, math.MaxInt32 at most, which are 24 days: the predicted time, and what the pod's own bytes count beside.
-func (p predictor) price(l load, measured int64) int64 {
-	return int64(min(1000*(p.seconds(l, measured)+p.traffic*float64(l.own)/p.pull), math.MaxInt32))
+func (p predictor) price(l load, measured float64) int64 {
+	return int64(min(1000*(p.seconds(l, measured)+p.traffic*float64(l.own))+0.5, math.MaxInt32))
 }

@@ -55,12 +55,12 @@ func newNode(p *v1alpha1.NodeProfile) *node {
 	return n
 }
 
-// measured is the node's pull rate in bytes a second, 0 where none was measured. n may be nil.
-func (n *node) measured() int64 {
-	if n == nil {
+// measured are the seconds that the node takes to pull a byte, 0 where its rate was not measured. n may be nil.
+func (n *node) measured() float64 {
+	if n == nil || n.pullRate <= 0 {
 		return 0
 	}
-	return n.pullRate
+	return 1 / float64(n.pullRate)
 }
 
 // tells reports whether all images of the node are known; else what the node itself reports has to do. n may be nil.
