@@ -49,7 +49,7 @@ func podUpdated(_ klog.Logger, _ *corev1.Pod, _, newObj any) (fwk.QueueingHint, 
 	return fwk.Queue, nil
 }
 
-// watchNodes wakes the pods that a node fits which is new, or does not end, or is not cordoned, any more. It takes more than nodeComes: the scheduler
+// watchNodes knows which nodes may end, and wakes the pods that a node fits which is new, or does not end, or is not cordoned, any more. It takes more than nodeComes: the scheduler
 // asks one plugin's hint and leaves the others', and PreEnqueue has to know.
 func (p *Plugin) watchNodes(nodes coreinformers.NodeInformer) error {
 	lister := nodes.Lister()
@@ -67,11 +67,24 @@ func (p *Plugin) watchNodes(nodes coreinformers.NodeInformer) error {
 		}
 		p.waiting.opened(klog.Background().WithValues("plugin", Name), n.Name, func(pod *corev1.Pod) bool { return p.takes(pod, n) })
 	}
-	_, err := nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { opened(nil, obj) },
-		UpdateFunc: opened,
+	seen := func(obj any, there bool) {
+		if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			obj = unknown.Obj
+		}
+		if n, ok := obj.(*corev1.Node); ok {
+			p.departures.seen(n.Name, there && mayEnd(n))
+		}
+	}
+	handler, err := nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { seen(obj, true); opened(nil, obj) },
+		UpdateFunc: func(before, after any) { seen(after, true); opened(before, after) },
+		DeleteFunc: func(obj any) { seen(obj, false) },
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	p.departures.synced = handler.HasSynced
+	return nil
 }
 
 // mayClose reports whether the node may be closed to some restoring pod.

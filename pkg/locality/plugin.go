@@ -34,6 +34,8 @@ type Plugin struct {
 	waiting   *waiting
 	underWay  *underWay
 	cpus      comparisons
+
+	departures departures
 }
 
 var (
@@ -85,6 +87,8 @@ func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, t tim
 		data:      d,
 		waiting:   newWaiting(t.clock, args.RestorePatience.Duration),
 		underWay:  newUnderWay(t.clock, d.images),
+
+		departures: departures{nodes: map[string]bool{}},
 	}
 	if err := d.subscribe(p.nodeChanged, p.checkpointChanged); err != nil {
 		return nil, fmt.Errorf("subscribing to %s: %w", v1alpha1.GroupVersion, err)

@@ -42,10 +42,9 @@ func (d *demands) refuses(node *corev1.Node, known *data) *refusal {
 	return d.target.refuses(known.node(node.Name))
 }
 
-// PreFilter skips Filter for pods that are not opted in. One that does not restore, or may start cold, is kept off nodes that end and no others: to
-// look for such nodes here would take longer, in a large cluster, than to let Filter see those that the scheduler asks about.
+// PreFilter skips Filter for pods that are not opted in, and while no node ends for those that don't restore: these are kept off no others.
 func (p *Plugin) PreFilter(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodes []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
-	if !optedIn(pod) {
+	if !optedIn(pod) || !restoring(pod) && p.departures.none() {
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
 	d := &demands{}
