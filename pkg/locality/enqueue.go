@@ -49,8 +49,8 @@ func podUpdated(_ klog.Logger, _ *corev1.Pod, _, newObj any) (fwk.QueueingHint, 
 	return fwk.Queue, nil
 }
 
-// watchNodes knows which nodes may end, and wakes the pods that a node fits which is new, or does not end, or is not cordoned, any more. It takes more than nodeComes: the scheduler
-// asks one plugin's hint and leaves the others', and PreEnqueue has to know.
+// watchNodes knows which nodes may end, and wakes the pods that a node fits which is new, or does not end, or is not cordoned, any more. It takes more
+// than nodeComes: the scheduler asks one plugin's hint and leaves the others', and PreEnqueue has to know.
 func (p *Plugin) watchNodes(nodes coreinformers.NodeInformer) error {
 	lister := nodes.Lister()
 	p.waiting.takes = func(pod *corev1.Pod, name string) bool {
