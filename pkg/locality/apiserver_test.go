@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,6 +23,8 @@ import (
 type apiServer struct {
 	config  *rest.Config
 	missing bool // the CRDs are
+	// slow is how long it takes for each list.
+	slow time.Duration
 
 	mu       sync.Mutex
 	version  int
@@ -108,6 +111,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if r.URL.Query().Get("watch") == "" {
+		time.Sleep(s.slow)
 		s.list(w, resource)
 		return
 	}

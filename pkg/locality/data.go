@@ -5,6 +5,7 @@ package locality
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,6 +30,8 @@ type data struct {
 	byName  sync.Map
 	images  *catalog
 	handled []cache.InformerSynced
+	// failed is set when something could not be read: a CRD may not be there.
+	failed atomic.Bool
 }
 
 // newData connects to the API server lazily: it fails on a bad configuration only.
@@ -58,6 +61,13 @@ func dataOf(nodes, checkpoints cache.SharedIndexInformer) (*data, error) {
 	d := &data{nodes: nodes, checkpoints: checkpoints, images: newCatalog()}
 	for _, i := range []cache.SharedIndexInformer{d.nodes, d.checkpoints} {
 		if err := i.SetTransform(strip); err != nil {
+			return nil, err
+		}
+		err := i.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+			d.failed.Store(true)
+			cache.DefaultWatchErrorHandler(ctx, r, err)
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -134,11 +144,20 @@ func (d *data) start(ctx context.Context) {
 	go d.checkpoints.RunWithContext(ctx)
 }
 
-// wait reports whether everything was read and handled before the limit.
+// wait reports whether everything was read and handled before the limit. What comes, and takes longer, as thousands of NodeProfiles do, is waited for
+// twelve times as long.
 func (d *data) wait(ctx context.Context, limit time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	soon, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return cache.WaitForCacheSync(ctx.Done(), d.handled...)
+	if cache.WaitForCacheSync(soon.Done(), d.handled...) {
+		return true
+	}
+	if d.failed.Load() {
+		return false
+	}
+	later, cancel := context.WithTimeout(ctx, 11*limit)
+	defer cancel()
+	return cache.WaitForCacheSync(later.Done(), d.handled...)
 }
 
 // profiled reports whether the NodeProfiles were read: only then does the absence of one tell anything.

@@ -220,6 +220,18 @@ func TestPlacementWithoutCRDs(t *testing.T) {
 	}
 }
 
+// TestPlacementWaitsForWhatComes: thousands of NodeProfiles take longer to read than the plugin waits for what may not be there at all.
+func TestPlacementWaitsForWhatComes(t *testing.T) {
+	server := startAPIServer(t, newProfile("fits", true), newProfile("unverified", false), newCheckpoint())
+	server.slow = 400 * time.Millisecond
+	f := newFramework(t, server, 100*time.Millisecond, newNode("fits"), newNode("unverified"))
+	refusals, _ := place(t, f, restoringPod())
+	want := map[string]string{"fits": "", "unverified": "node(s) whose agent has not verified restoring by method image"}
+	if diff := cmp.Diff(want, refusals); diff != "" {
+		t.Errorf("refusals (-want +got):\n%s", diff)
+	}
+}
+
 func TestPlacementWithoutPatience(t *testing.T) {
 	app := appStored()
 	server := startAPIServer(t, newProfile("fits", true), newProfile("unverified", false, app), newProfile("cached", true, app), newCheckpoint())
