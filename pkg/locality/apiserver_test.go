@@ -23,7 +23,7 @@ import (
 type apiServer struct {
 	config  *rest.Config
 	missing bool // the CRDs are
-	// slow is how long it takes for each list.
+	// slow is how long it takes to answer.
 	slow time.Duration
 
 	mu       sync.Mutex
@@ -110,8 +110,8 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	time.Sleep(s.slow)
 	if r.URL.Query().Get("watch") == "" {
-		time.Sleep(s.slow)
 		s.list(w, resource)
 		return
 	}
