@@ -144,8 +144,10 @@ func (d *data) start(ctx context.Context) {
 	go d.checkpoints.RunWithContext(ctx)
 }
 
-// wait reports whether everything was read and handled before the limit. What comes, and takes longer, as thousands of NodeProfiles do, is waited for
-// twelve times as long.
+// comingWait is how many times as long what comes is waited for, as thousands of NodeProfiles do for a while, as what may not be there at all.
+const comingWait = 12
+
+// wait reports whether everything was read and handled before the limit, or before comingWait limits where nothing has failed by the first.
 func (d *data) wait(ctx context.Context, limit time.Duration) bool {
 	soon, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -155,7 +157,7 @@ func (d *data) wait(ctx context.Context, limit time.Duration) bool {
 	if d.failed.Load() {
 		return false
 	}
-	later, cancel := context.WithTimeout(ctx, 11*limit)
+	later, cancel := context.WithTimeout(ctx, (comingWait-1)*limit)
 	defer cancel()
 	return cache.WaitForCacheSync(later.Done(), d.handled...)
 }

@@ -5,8 +5,6 @@ package locality
 import (
 	"fmt"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
@@ -29,11 +27,17 @@ func ending(pod *corev1.Pod, node *corev1.Node, clk clock.PassiveClock) *refusal
 	// The notice is over, and the taint still there.
 	for i := range node.Spec.Taints {
 		taint := &node.Spec.Taints[i]
-		if _, listed := announced.Find(taint.Key); listed && taint.Effect == corev1.TaintEffectNoExecute && forAWhile(pod, taint) {
+		if evicts(taint) && forAWhile(pod, taint) {
 			return endsSoon(taint.Key)
 		}
 	}
 	return nil
+}
+
+// evicts reports whether the taint announces the node's end and ends the pods there.
+func evicts(taint *corev1.Taint) bool {
+	_, listed := announced.Find(taint.Key)
+	return listed && taint.Effect == corev1.TaintEffectNoExecute
 }
 
 // leaving says why nothing is restored on the node, whatever a pod tolerates, and although a pod that starts cold might go there: it is cordoned, or
@@ -52,40 +56,6 @@ func leaving(node *corev1.Node) *refusal {
 	}
 	return nil
 }
-
-// mayEnd reports whether the node may be one that ends, to some pod.
-func mayEnd(node *corev1.Node) bool {
-	if _, noticed := node.Annotations[v1alpha1.AnnotationNotice]; noticed {
-		return true
-	}
-	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {
-		_, listed := announced.Find(t.Key)
-		return listed && t.Effect == corev1.TaintEffectNoExecute
-	})
-}
-
-// departures are the nodes that may end. In most clusters and at most times there is none, and nobody has to look at thousands of nodes for each pod.
-type departures struct {
-	mu    sync.Mutex
-	nodes map[string]bool
-	count atomic.Int32
-	// synced reports whether all nodes have been seen.
-	synced func() bool
-}
-
-func (d *departures) seen(name string, mayEnd bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if mayEnd {
-		d.nodes[name] = true
-	} else {
-		delete(d.nodes, name)
-	}
-	d.count.Store(int32(len(d.nodes))) //nolint:gosec // a cluster has no two billion nodes
-}
-
-// none reports whether no node is known to end.
-func (d *departures) none() bool { return d.synced() && d.count.Load() == 0 }
 
 // closed is ending for a pod that starts cold, and leaving too for one that restores.
 func closed(pod *corev1.Pod, node *corev1.Node, clk clock.PassiveClock) *refusal {

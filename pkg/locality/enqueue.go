@@ -89,8 +89,7 @@ func (p *Plugin) watchNodes(nodes coreinformers.NodeInformer) error {
 
 // mayClose reports whether the node may be closed to some restoring pod.
 func mayClose(n *corev1.Node) bool {
-	_, noticed := n.Annotations[v1alpha1.AnnotationNotice]
-	return noticed || leaving(n) != nil
+	return mayEnd(n) || leaving(n) != nil
 }
 
 // takes reports whether Filter would let the pod onto the node.

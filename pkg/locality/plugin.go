@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -21,7 +22,7 @@ import (
 // Name is the plugin's name in the scheduler's registry and configuration.
 const Name = "CheckpointLocality"
 
-// startupWait bounds how long New waits for the plugin's cache where nothing comes; twelve times that where it only takes long (see data.wait). The wait
+// startupWait bounds how long New waits for the plugin's cache where nothing comes; comingWait times that where it only takes long (see data.wait). The wait
 // spares the first restoring pods after a start from being placed blindly; its bound keeps a missing CRD from keeping the scheduler down.
 const startupWait = 5 * time.Second
 
@@ -88,7 +89,7 @@ func newPlugin(ctx context.Context, obj runtime.Object, handle fwk.Handle, t tim
 		waiting:   newWaiting(t.clock, args.RestorePatience.Duration),
 		underWay:  newUnderWay(t.clock, d.images),
 
-		departures: departures{nodes: map[string]bool{}},
+		departures: departures{nodes: sets.New[string]()},
 	}
 	if err := d.subscribe(p.nodeChanged, p.checkpointChanged); err != nil {
 		return nil, fmt.Errorf("subscribing to %s: %w", v1alpha1.GroupVersion, err)

@@ -178,36 +178,33 @@ func (e *waiter) why(waited time.Duration) string {
 
 // wake has the pods scheduled again for which concerns returns true.
 func (w *waiting) wake(logger klog.Logger, concerns func(*corev1.Pod) bool) {
-	w.sweep(logger, func(entry *waiter) bool {
-		if entry.woken || !concerns(entry.pod) {
-			return false
-		}
-		entry.changed = true
-		return true
-	})
+	w.sweep(logger, func(entry *waiter) bool { return entry.concerned(concerns) })
 }
 
 // fitted has the pods scheduled again that a node fits now. One that has had no cycle yet is going to see the node in its first: when the scheduler
 // starts, thousands of nodes come while thousands of pods wait.
 func (w *waiting) fitted(logger klog.Logger, fits func(*corev1.Pod) bool) {
-	w.sweep(logger, func(entry *waiter) bool {
-		if !entry.tried || entry.woken || !fits(entry.pod) {
-			return false
-		}
-		entry.changed = true
-		return true
-	})
+	w.sweep(logger, func(entry *waiter) bool { return entry.tried && entry.concerned(fits) })
 }
 
 // opened is fitted for the node of that name, of which a cycle that began before may have an older view.
 func (w *waiting) opened(logger klog.Logger, node string, takes func(*corev1.Pod) bool) {
 	w.sweep(logger, func(entry *waiter) bool {
-		if !entry.tried || entry.woken || !takes(entry.pod) {
+		if !entry.tried || !entry.concerned(takes) {
 			return false
 		}
-		entry.changed, entry.opened = true, node
+		entry.opened = node
 		return true
 	})
+}
+
+// concerned notes that something has changed for the pod, where it concerns it and the pod does not go anywhere by now.
+func (e *waiter) concerned(concerns func(*corev1.Pod) bool) bool {
+	if e.woken || !concerns(e.pod) {
+		return false
+	}
+	e.changed = true
+	return true
 }
 
 // run gives each pod up once, when its patience has run out, and has it scheduled again once when it may go anywhere, and once when its checkpoint
