@@ -3,9 +3,10 @@
 package locality
 
 import (
-	"hash/maphash"
 	"slices"
 	"sync"
+
+	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/cryopod/cryopod/pkg/imageindex"
 )
@@ -35,12 +36,13 @@ type catalog struct {
 	free     []place
 	// telling is how many of them tell of all their images.
 	telling int
-	// directed is directory's result while that holds, nil after.
-	directed map[nodeHash]place
+	// seated is rosterOf's result while that holds, nil after.
+	seated *roster
 }
 
-// profile is what a prediction needs of each of thousands of nodes: node.tells and node.measured.
+// profile is what a prediction needs of each of thousands of nodes at hand: node.tells and node.measured.
 type profile struct {
+	*node    // nil where nothing is known
 	tells    bool
 	measured float64
 }
@@ -122,10 +124,10 @@ func (c *catalog) replace(before, after *node) {
 	if c.profiles[at].tells {
 		c.telling--
 	}
-	if before.tells() != after.tells() {
-		c.directed = nil
+	if before.tells() != after.tells() || !before.sameAbilities(after) {
+		c.seated = nil
 	}
-	if c.profiles[at] = (profile{after.tells(), after.measured()}); after.tells() {
+	if c.profiles[at] = (profile{after, after.tells(), after.measured()}); after.tells() {
 		c.telling++
 	}
 	c.add(at, was, is)
@@ -227,25 +229,18 @@ func (c *catalog) tellsAll(nodes int) bool {
 	return c.telling >= nodes
 }
 
-// nodeHash is of a node's name. Names are all over the memory: to compare them takes longer than all else of Score, and two among the nodes of a cluster
-// have the same hash once in a hundred billion clusters.
-type nodeHash uint64
+// roster is that of the nodes, as far as it holds.
+func (c *catalog) roster(nodes []fwk.NodeInfo) *roster {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rosterLocked(nodes)
+}
 
-var nodeSeed = maphash.MakeSeed()
-
-func hashOf(node string) nodeHash { return nodeHash(maphash.String(nodeSeed, node)) }
-
-// directory is the places of the nodes that tell of all their images. It is not changed any more: when they are others, another one is made. The lock is held.
-func (c *catalog) directory() map[nodeHash]place {
-	if c.directed == nil {
-		c.directed = make(map[nodeHash]place, c.telling)
-		for name, p := range c.places {
-			if c.profiles[p.place].tells {
-				c.directed[hashOf(name)] = p.place
-			}
-		}
+func (c *catalog) rosterLocked(nodes []fwk.NodeInfo) *roster {
+	if c.seated == nil || c.seated.outdated() {
+		c.seated = c.newRoster(nodes)
 	}
-	return c.directed
+	return c.seated
 }
 
 // layersOf returns the layers of an image, by its digest or else by one of its names; false when no node is known to have it.

@@ -71,7 +71,7 @@ func (t *target) refuses(n *node) *refusal {
 	switch {
 	case n == nil:
 		return &refusal{refusedNoProfile, "node(s) without a NodeProfile (no Cryopod agent has reported from there)"}
-	case !n.verified[want.method]:
+	case !n.verified.has(want.method):
 		return &refusal{refusedUnverified, "node(s) whose agent has not verified restoring by method " + want.method}
 	case differ(want.arch, n.arch):
 		return &refusal{refusedArch, fmt.Sprintf("node(s) with another CPU architecture than the checkpoint's (%s)", want.arch)}

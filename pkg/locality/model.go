@@ -117,7 +117,10 @@ func (p predictor) seconds(l load, measured float64) float64 {
 	return float64(l.pull)*(pull+p.unpack) + float64(l.restore)*p.restore + p.start*float64(l.pods)
 }
 
-// price is what a node is scored by, in milliseconds, math.MaxInt32 at most, which are 24 days: the predicted time, and what the pod's own bytes count beside.
+// maxPrice leaves room for one more in 32 bits.
+const maxPrice = math.MaxInt32 - 1
+
+// price is what a node is scored by, in milliseconds, maxPrice at most, which are 24 days: the predicted time, and what the pod's own bytes count beside.
 func (p predictor) price(l load, measured float64) int64 {
-	return int64(min(1000*(p.seconds(l, measured)+p.traffic*float64(l.own))+0.5, math.MaxInt32))
+	return int64(min(1000*(p.seconds(l, measured)+p.traffic*float64(l.own))+0.5, maxPrice))
 }

@@ -3,7 +3,7 @@
 package locality
 
 import (
-	"maps"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,14 +20,14 @@ type node struct {
 	pullRate int64 // measured, in bytes a second; 0: not measured
 }
 
-// abilities is what decides whether a node can restore a checkpoint.
+// abilities is what decides whether a node can restore a checkpoint: of two nodes with the same, both can or none.
 type abilities struct {
 	arch          string
 	cpu           features
 	cgroupVersion int32
 	runtime       string // the family (containerd)
 	kernel, criu  release
-	verified      map[string]bool // restore methods
+	verified      methods
 }
 
 func newNode(p *v1alpha1.NodeProfile) *node {
@@ -40,7 +40,7 @@ func newNode(p *v1alpha1.NodeProfile) *node {
 			runtime:       runtimeFamily(p.Status.Runtime),
 			kernel:        releaseOf(p.Status.Kernel),
 			criu:          releaseOf(p.Status.CRIUVersion),
-			verified:      make(map[string]bool, len(p.Status.RestoreMethods)),
+			verified:      verifiedOf(p.Status.RestoreMethods),
 		},
 	}
 	index, err := imageindex.Unpack(p.Status.ImageIndex)
@@ -49,9 +49,6 @@ func newNode(p *v1alpha1.NodeProfile) *node {
 		index = &imageindex.Index{}
 	}
 	n.Index, n.pullRate = index, p.Status.PullBytesPerSecond
-	for _, m := range p.Status.RestoreMethods {
-		n.verified[m.Name] = m.Verified
-	}
 	return n
 }
 
@@ -82,11 +79,35 @@ func (n *node) has(i *image) bool {
 	return false
 }
 
-// sameAbilities reports whether the nodes can restore the same checkpoints.
+// sameAbilities reports whether the nodes can restore the same checkpoints. Either may be nil.
 func (n *node) sameAbilities(other *node) bool {
-	a, b := n.abilities, other.abilities
-	return a.arch == b.arch && a.cgroupVersion == b.cgroupVersion && a.runtime == b.runtime &&
-		a.kernel == b.kernel && a.criu == b.criu && a.cpu == b.cpu && maps.Equal(a.verified, b.verified)
+	if n == nil || other == nil {
+		return n == other
+	}
+	return n.abilities == other.abilities
+}
+
+// methods are names of restore methods, sorted and with a space between them.
+type methods string
+
+func verifiedOf(all []v1alpha1.RestoreMethod) methods {
+	var names []string
+	for _, m := range all {
+		if m.Verified {
+			names = append(names, m.Name)
+		}
+	}
+	slices.Sort(names)
+	return methods(strings.Join(names, " "))
+}
+
+func (m methods) has(name string) bool {
+	for known := range strings.FieldsSeq(string(m)) {
+		if known == name {
+			return true
+		}
+	}
+	return false
 }
 
 // runtimeFamily returns containerd of containerd://2.3.7.

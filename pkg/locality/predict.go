@@ -2,31 +2,34 @@
 
 package locality
 
-import "sync"
+import (
+	"sync"
 
-// predictions are a pod's prices on all nodes that tell of their images.
-//
-// They are made for all of them in one go, though the scheduler scores a part of a large cluster only: to go along lists in memory takes less time for
-// thousands of nodes than to look hundreds of them up by their names, and Score has to do that once anyway.
+	corev1 "k8s.io/api/core/v1"
+	fwk "k8s.io/kube-scheduler/framework"
+)
+
+// predictions are a pod's prices on the nodes where it may go, as far as they tell of their images. What is on them is found for all nodes of the cluster in
+// one go: to go along a dozen lists in memory takes less time than to look for a dozen layers on each of some hundred nodes.
 type predictions struct {
-	at     map[nodeHash]place
-	prices []int32 // by place
+	*roster
+	prices []int32 // by place, and one more each: 0 for a node that was not among those
 }
 
-// of tells nothing of a node that doesn't tell of its images. p may be nil.
-func (p *predictions) of(node string) (price int64, known bool) {
+// of returns false for a node that it tells nothing of. p may be nil.
+func (p *predictions) of(node *corev1.Node) (price int64, known bool) {
 	if p == nil {
 		return 0, false
 	}
-	at, known := p.at[hashOf(node)]
-	if !known {
+	s, found := p.seat(node)
+	if !found || s.at == nowhere {
 		return 0, false
 	}
-	return int64(p.prices[at]), true
+	return int64(p.prices[s.at]) - 1, p.prices[s.at] > 0
 }
 
-// predictions are what predict tells of each node alone.
-func (p *Plugin) predictions(w *work) *predictions {
+// predictions are what predict tells of each of some nodes alone.
+func (p *Plugin) predictions(w *work, some, all []fwk.NodeInfo) *predictions {
 	t, _ := tallies.Get().(*tally)
 	defer tallies.Put(t)
 
@@ -36,19 +39,19 @@ func (p *Plugin) predictions(w *work) *predictions {
 	busy.mu.RLock()
 	defer busy.mu.RUnlock()
 
-	all := t.sum(w, known, busy)
-	made := &predictions{known.directory(), make([]int32, len(known.profiles))}
-	for at := range known.profiles {
-		of := &known.profiles[at]
-		if !of.tells {
+	bytes := t.sum(w, known, busy)
+	made := &predictions{known.rosterLocked(all), make([]int32, len(known.profiles))}
+	for _, info := range some {
+		s, found := made.seats[info.Node()]
+		if !found || s.at == nowhere {
 			continue
 		}
-		l := busy.at(place(at)) //nolint:gosec // as many as nodes
-		l.own = all - t.there[at]
+		l := busy.at(s.at)
+		l.own = bytes - t.there[s.at]
 		l.pull += l.own
 		l.restore += w.restore
 		l.pods++
-		made.prices[at] = int32(p.predictor.price(l, of.measured)) //nolint:gosec // bounded there
+		made.prices[s.at] = 1 + int32(p.predictor.price(l, known.profiles[s.at].measured)) //nolint:gosec // bounded there
 	}
 	return made
 }

@@ -14,14 +14,17 @@ import (
 )
 
 // Cluster is what the plugin knows of one, without an API server.
-type Cluster struct{ p *Plugin }
+type Cluster struct {
+	p      *Plugin
+	atOnce int
+}
 
 // NewCluster makes an empty one.
 func NewCluster() *Cluster {
 	var m Model
 	m.setDefaults()
 	images := newCatalog()
-	return &Cluster{&Plugin{predictor: newPredictor(m), data: &data{images: images}, underWay: newUnderWay(clock.RealClock{}, images)}}
+	return &Cluster{p: &Plugin{predictor: newPredictor(m), data: &data{images: images}, underWay: newUnderWay(clock.RealClock{}, images)}}
 }
 
 // Profile takes a change of a NodeProfile; nil for none.
@@ -55,25 +58,38 @@ func (c *Cluster) work(pod *corev1.Pod, nodes []*corev1.Node) *work {
 	infos, _ := cache.NewSnapshot(nil, nodes).NodeInfos().List()
 	w := &work{images: resolve(needed(pod, nil), c.p.data.images, infos), restore: 1 << 20}
 	if restoring(pod) {
-		w.target = &target{demand: newDemand(v1alpha1.Requirements{}), compared: &comparisons{}}
+		w.target = &target{demand: newDemand(v1alpha1.Requirements{Kernel: "6.1"}), compared: &comparisons{}}
 	}
 	return w
 }
 
-// Disagreement is the first node for which the two ways to predict tell something else; empty where there is none.
+// Disagreement is the first node for which the two ways to predict, or to tell whether it can restore the pod, tell something else; empty where there is none.
 func (c *Cluster) Disagreement(pod *corev1.Pod, nodes []*corev1.Node) string {
 	infos, _ := cache.NewSnapshot(nil, nodes).NodeInfos().List()
 	w := c.work(pod, nodes)
 	atOnce := *w
-	atOnce.predictions = c.p.predictions(w)
+	atOnce.predictions = c.p.predictions(w, infos, infos)
 	for _, info := range infos {
 		name := info.Node().Name
+		if _, known := atOnce.predictions.of(info.Node()); known {
+			c.atOnce++
+		}
 		if got, want := c.p.predict(&atOnce, info), c.p.predict(w, info); got != want {
 			return fmt.Sprintf("%s: %d ms with all nodes, %d ms alone", name, got, want)
+		}
+		if w.target == nil {
+			continue
+		}
+		got, want := newDemands(w.target, false, c.p.data.images.roster(infos)).refuses(info.Node(), c.p.data), w.target.refuses(c.p.data.node(name))
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			return fmt.Sprintf("%s: refused with all nodes: %v, alone: %v", name, got, want)
 		}
 	}
 	return ""
 }
+
+// PredictedAtOnce is how many prices Disagreement has looked at that were predicted together.
+func (c *Cluster) PredictedAtOnce() int { return c.atOnce }
 
 // Left is what is kept though there is nothing any more; empty where nothing is.
 func (c *Cluster) Left() string {

@@ -19,12 +19,15 @@ import (
 func TestPredictionsAgree(t *testing.T) {
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			r := &randomCluster{Rand: rand.New(rand.NewPCG(seed, 5)), Cluster: locality.NewCluster(), profiles: map[string]*v1alpha1.NodeProfile{}}
+			r := newRandomCluster(seed)
 			for step := range 150 {
 				r.change()
-				if got := r.Disagreement(r.pod(), r.nodes()); got != "" {
+				if got := r.Disagreement(r.pod(), r.nodes); got != "" {
 					t.Fatalf("after %d changes: %s", step+1, got)
 				}
+			}
+			if at := r.PredictedAtOnce(); at == 0 {
+				t.Error("no node's price was ever predicted together with others'")
 			}
 			r.clear()
 			if left := r.Left(); left != "" {
@@ -37,9 +40,24 @@ func TestPredictionsAgree(t *testing.T) {
 type randomCluster struct {
 	*rand.Rand
 	*locality.Cluster
+	nodes    []*corev1.Node
 	profiles map[string]*v1alpha1.NodeProfile
 	pods     []string
 	made     int
+}
+
+func newRandomCluster(seed uint64) *randomCluster {
+	r := &randomCluster{Rand: rand.New(rand.NewPCG(seed, 5)), Cluster: locality.NewCluster(), profiles: map[string]*v1alpha1.NodeProfile{}}
+	for i := range randomNodes {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("node-%d", i)}}
+		// What a node reports itself; the last ones never have a profile.
+		for k := range i % 4 {
+			n.Status.Images = append(n.Status.Images, corev1.ContainerImage{Names: []string{fmt.Sprintf("registry.test/app-%d:1", k)}, SizeBytes: 100 << 20})
+		}
+		n.Spec.Unschedulable = i == 5
+		r.nodes = append(r.nodes, n)
+	}
+	return r
 }
 
 const (
@@ -61,19 +79,6 @@ func (r *randomCluster) image() imageindex.Image {
 		i.Layers = append(i.Layers, imageindex.Layer{Digest: fmt.Sprintf("sha256:%06x%058x", 7919*(k+1), 0), Bytes: int64(1+k) << 20})
 	}
 	return i
-}
-
-func (r *randomCluster) nodes() (all []*corev1.Node) {
-	for i := range randomNodes {
-		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("node-%d", i)}}
-		// What a node reports itself; the last ones never have a profile.
-		for k := range i % 4 {
-			n.Status.Images = append(n.Status.Images, corev1.ContainerImage{Names: []string{fmt.Sprintf("registry.test/app-%d:1", k)}, SizeBytes: 100 << 20})
-		}
-		n.Spec.Unschedulable = i == 5
-		all = append(all, n)
-	}
-	return all
 }
 
 func (r *randomCluster) nodeName() string { return fmt.Sprintf("node-%d", r.IntN(randomNodes)) }
@@ -101,10 +106,11 @@ func (r *randomCluster) pod() *corev1.Pod {
 
 // change changes one thing.
 func (r *randomCluster) change() {
-	switch r.IntN(6) {
+	switch r.IntN(7) {
 	case 0, 1: // a node's images
 		name := fmt.Sprintf("node-%d", r.IntN(randomNodes-2))
 		p := newProfile(name, r.IntN(4) > 0)
+		p.Status.Kernel = []string{"", "5.10", "6.1"}[r.IntN(3)]
 		p.Status.PullBytesPerSecond = int64(r.IntN(3)) << 24
 		var images []imageindex.Image
 		for range r.IntN(8) {
@@ -122,9 +128,12 @@ func (r *randomCluster) change() {
 	case 3, 4: // a pod more
 		r.made++
 		uid := fmt.Sprint(r.made)
-		r.Add(uid, r.nodeName(), r.pod(), r.nodes())
+		r.Add(uid, r.nodeName(), r.pod(), r.nodes)
 		r.pods = append(r.pods, uid)
-	case 5: // a pod less
+	case 5: // a node's own status
+		k := r.IntN(randomNodes)
+		r.nodes[k] = r.nodes[k].DeepCopy()
+	case 6: // a pod less
 		if len(r.pods) > 0 {
 			k := r.IntN(len(r.pods))
 			r.Remove(r.pods[k])

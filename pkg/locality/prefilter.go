@@ -25,6 +25,18 @@ type demands struct {
 	stays bool
 	// target is what a node has to offer, nil when anything will do.
 	target *target
+	// roster has the nodes, and verdicts what target says to its kinds. Both are nil without a target.
+	roster   *roster
+	verdicts []*refusal
+}
+
+// newDemands are those of a target among the nodes.
+func newDemands(t *target, stays bool, r *roster) *demands {
+	d := &demands{stays: stays, target: t, roster: r}
+	for _, kind := range r.kinds {
+		d.verdicts = append(d.verdicts, t.refuses(kind))
+	}
+	return d
 }
 
 // Clone returns the demands themselves: they never change.
@@ -38,6 +50,9 @@ func (d *demands) refuses(node *corev1.Node, known *data) *refusal {
 	}
 	if d.target == nil {
 		return nil
+	}
+	if s, found := d.roster.seat(node); found {
+		return d.verdicts[s.kind]
 	}
 	return d.target.refuses(known.node(node.Name))
 }
@@ -63,7 +78,10 @@ func (p *Plugin) restoreDemands(pod *corev1.Pod, nodes []fwk.NodeInfo) *demands 
 		t, outcome = nil, outcomePatienceOver
 	}
 	decisions.WithLabelValues(outcome).Inc()
-	d := &demands{stays: patient && outcome != outcomeCheckpointOver, target: t}
+	d := &demands{stays: patient && outcome != outcomeCheckpointOver}
+	if t != nil {
+		d = newDemands(t, d.stays, p.data.images.roster(nodes))
+	}
 	if d.stays {
 		fits, hope := p.prospects(pod, d, nodes)
 		p.waiting.expect(pod, fits, hope)

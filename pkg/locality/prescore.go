@@ -20,7 +20,7 @@ type work struct {
 	images []image
 	// restore is how many bytes of checkpoints are restored.
 	restore int64
-	// predictions are for all nodes that tell of their images; nil where nobody made them.
+	// predictions are for the nodes that are scored and tell of their images; nil where nobody made them.
 	predictions *predictions
 }
 
@@ -28,7 +28,7 @@ type work struct {
 func (w *work) Clone() fwk.StateData { return w }
 
 // PreScore skips Score for pods that are not opted in, and for those to which all nodes are the same.
-func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.Pod, _ []fwk.NodeInfo) *fwk.Status {
+func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.Pod, feasible []fwk.NodeInfo) *fwk.Status {
 	if !optedIn(pod) {
 		return fwk.NewStatus(fwk.Skip)
 	}
@@ -45,7 +45,7 @@ func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.P
 		// Filter lets the pod go where it has to start cold: such a node comes last.
 		w.target, _ = p.target(p.checkpointOf(pod))
 	}
-	w.predictions = p.predictions(w)
+	w.predictions = p.predictions(w, feasible, nodes)
 	state.Write(workKey, w)
 	return nil
 }

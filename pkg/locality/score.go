@@ -24,14 +24,14 @@ func (p *Plugin) Score(_ context.Context, state fwk.CycleState, _ *corev1.Pod, n
 
 // predict is Score's result, and never for a node that can't restore the pod or is about to leave.
 func (p *Plugin) predict(w *work, nodeInfo fwk.NodeInfo) int64 {
-	name := nodeInfo.Node().Name
-	if w.target != nil && (leaving(nodeInfo.Node()) != nil || w.target.refuses(p.data.node(name)) != nil) {
+	node := nodeInfo.Node()
+	if w.target != nil && (leaving(node) != nil || w.target.refuses(p.data.node(node.Name)) != nil) {
 		return never
 	}
-	if price, known := w.predictions.of(name); known {
+	if price, known := w.predictions.of(node); known {
 		return price
 	}
-	n := p.data.node(name)
+	n := p.data.node(node.Name)
 	return p.predictor.price(p.underWay.load(w, n, nodeInfo), n.measured())
 }
 
