@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/util/parsers"
+	"k8s.io/utils/lru"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
 	"github.com/cryopod/cryopod/pkg/imageindex"
@@ -44,8 +45,21 @@ func (i image) identified() image {
 	return i
 }
 
+// references are the last image names that were read: pods come by the owner, and to parse a name takes longer than all else that is done about it.
+var references = lru.New(4096)
+
 // reference reads an image's name. One that cannot be parsed is looked for as it is.
 func reference(name string) image {
+	if known, ok := references.Get(name); ok {
+		i, _ := known.(image)
+		return i
+	}
+	i := parse(name)
+	references.Add(name, i)
+	return i
+}
+
+func parse(name string) image {
 	repository, tag, digest, err := parsers.ParseImageName(name)
 	if err != nil {
 		return image{names: []string{name}}

@@ -71,7 +71,11 @@ type tally struct {
 
 // sum returns the bytes of all that the work needs, and finds out what of it is there, or will be for others. The locks of both are held.
 func (t *tally) sum(w *work, known *catalog, busy *underWay) (all int64) {
-	t.there, t.have = zeroed(t.there, len(known.profiles)), zeroed(t.have, len(known.profiles))
+	if places := len(known.profiles); len(t.there) < places {
+		t.there, t.have = make([]int64, places), make([]int64, places)
+	} else {
+		clear(t.there)
+	}
 	for k := range w.images {
 		all += t.add(&w.images[k], known, busy)
 	}
@@ -118,14 +122,4 @@ func (t *tally) note(places []place, bytes int64) {
 	for _, at := range places {
 		t.have[at] += bytes
 	}
-}
-
-// zeroed is a list of zeroes of that length, in the same memory where that suffices.
-func zeroed[T any](list []T, length int) []T {
-	if cap(list) < length {
-		return make([]T, length)
-	}
-	list = list[:length]
-	clear(list)
-	return list
 }
