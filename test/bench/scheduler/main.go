@@ -89,15 +89,17 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	for _, p := range chosen {
-		metrics, err := p.run(ctx, o)
-		if err != nil {
-			return fmt.Errorf("measuring %q: %w", p.name, err)
+		metrics, failed := p.run(ctx, o)
+		if len(metrics) > 0 {
+			// What has been measured is not lost with what fails or follows.
+			report.Print(os.Stdout, metrics)
+			maps.Copy(r.Metrics, metrics)
+			if err := report.Write(o.out, r); err != nil {
+				return err
+			}
 		}
-		report.Print(os.Stdout, metrics)
-		maps.Copy(r.Metrics, metrics)
-		// What has been measured is not lost with what follows.
-		if err := report.Write(o.out, r); err != nil {
-			return err
+		if failed != nil {
+			return fmt.Errorf("measuring %q: %w", p.name, failed)
 		}
 	}
 	fmt.Printf("took %s\n", time.Since(began).Round(time.Second))

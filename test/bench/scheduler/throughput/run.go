@@ -37,12 +37,12 @@ type Options struct {
 	Programs Programs
 }
 
-// Run measures all of it. The metrics' names end in the number of nodes and the mix.
+// Run measures all of it. The metrics' names end in the number of nodes and the mix. What was measured before an error is returned with it.
 func Run(ctx context.Context, o Options) (map[string]report.Metric, error) {
 	metrics := map[string]report.Metric{}
 	for _, size := range o.Sizes {
 		if err := measure(ctx, o, size, metrics); err != nil {
-			return nil, fmt.Errorf("measuring with %d nodes: %w", size.Nodes, err)
+			return metrics, fmt.Errorf("measuring with %d nodes: %w", size.Nodes, err)
 		}
 	}
 	return metrics, nil
