@@ -21,7 +21,8 @@ type sizedLayer struct {
 // layers in the maps of thousands of nodes takes far longer than to go along the lists of a dozen layers.
 type place int32
 
-// catalog knows the layers of all images that some node has: also of one that a pod needs and that is on another node only. And it knows where each is.
+// catalog knows the nodes that have a NodeProfile, and the layers of all images that some node has: also of one that a pod needs and that is on another node
+// only. And it knows where each is.
 type catalog struct {
 	mu     sync.RWMutex
 	images map[imageindex.ImageID]*cataloged
@@ -36,13 +37,13 @@ type catalog struct {
 	free     []place
 	// telling is how many of them tell of all their images.
 	telling int
-	// seated is rosterOf's result while that holds, nil after.
+	// seated is roster's result while that holds, nil after.
 	seated *roster
 }
 
 // profile is what a prediction needs of each of thousands of nodes at hand: node.tells and node.measured.
 type profile struct {
-	*node    // nil where nothing is known
+	node     *node // nil where nothing is known
 	tells    bool
 	measured float64
 }
@@ -229,7 +230,18 @@ func (c *catalog) tellsAll(nodes int) bool {
 	return c.telling >= nodes
 }
 
-// roster is that of the nodes, as far as it holds.
+// node returns nil for a node without a profile.
+func (c *catalog) node(name string) *node {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	p := c.places[name]
+	if p == nil {
+		return nil
+	}
+	return c.profiles[p.place].node
+}
+
+// roster is made of the nodes where there is none that still holds.
 func (c *catalog) roster(nodes []fwk.NodeInfo) *roster {
 	c.mu.Lock()
 	defer c.mu.Unlock()

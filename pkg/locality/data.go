@@ -4,7 +4,6 @@ package locality
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,10 +25,8 @@ import (
 // once it starts in a cluster without the CRDs; and they would keep every object a second time, unstripped.
 type data struct {
 	nodes, checkpoints cache.SharedIndexInformer
-	// byName are the nodes once more: Filter and Score ask for each of thousands, and shall not wait for the informer's lock.
-	byName  sync.Map
-	images  *catalog
-	handled []cache.InformerSynced
+	images             *catalog
+	handled            []cache.InformerSynced
 	// failed is set when something could not be read: a CRD may not be there.
 	failed atomic.Bool
 }
@@ -95,11 +92,6 @@ func strip(obj any) (any, error) {
 func (d *data) subscribe(nodeChanged func(before, after *node), checkpointChanged func(before, after *checkpoint)) error {
 	nodes, err := d.nodes.AddEventHandler(handler(func(before, after *node) {
 		d.images.replace(before, after)
-		if after == nil {
-			d.byName.Delete(before.Name)
-		} else {
-			d.byName.Store(after.Name, after)
-		}
 		nodeChanged(before, after)
 	}))
 	if err != nil {
@@ -166,11 +158,7 @@ func (d *data) wait(ctx context.Context, limit time.Duration) bool {
 func (d *data) profiled() bool { return d.nodes.HasSynced() }
 
 // node returns nil for a node without a profile.
-func (d *data) node(name string) *node {
-	n, _ := d.byName.Load(name)
-	found, _ := n.(*node)
-	return found
-}
+func (d *data) node(name string) *node { return d.images.node(name) }
 
 // checkpoint returns nil for one that is not known (yet, or any more).
 func (d *data) checkpoint(namespace, name string) *checkpoint {

@@ -35,9 +35,6 @@ func (c *Cluster) Profile(before, after *v1alpha1.NodeProfile) {
 	}
 	if after != nil {
 		is = newNode(after)
-		c.p.data.byName.Store(after.Name, is)
-	} else {
-		c.p.data.byName.Delete(before.Name)
 	}
 	c.p.data.images.replace(was, is)
 	if is != nil {

@@ -37,21 +37,25 @@ func (c *catalog) newRoster(nodes []fwk.NodeInfo) *roster {
 	r := &roster{seats: make(map[*corev1.Node]seat, len(nodes)), kinds: []*node{nil}}
 	kinds := map[abilities]int32{}
 	for _, info := range nodes {
+		n := info.Node()
+		if n == nil {
+			continue
+		}
 		s := seat{at: nowhere}
-		if p := c.places[info.Node().Name]; p != nil && c.profiles[p.place].node != nil {
+		if p := c.places[n.Name]; p != nil && c.profiles[p.place].node != nil {
 			of := &c.profiles[p.place]
 			if of.tells {
 				s.at = p.place
 			}
-			kind, known := kinds[of.abilities]
+			kind, known := kinds[of.node.abilities]
 			if !known {
 				kind = int32(len(r.kinds)) //nolint:gosec // at most as many as nodes
-				kinds[of.abilities] = kind
+				kinds[of.node.abilities] = kind
 				r.kinds = append(r.kinds, of.node)
 			}
 			s.kind = kind
 		}
-		r.seats[info.Node()] = s
+		r.seats[n] = s
 	}
 	return r
 }
