@@ -41,10 +41,9 @@ type catalog struct {
 	seated *roster
 }
 
-// profile is what a prediction needs of each of thousands of nodes at hand: node.tells and node.measured.
+// profile is what is known of a node, and at hand, for predictions, what it has measured.
 type profile struct {
 	node     *node // nil where nothing is known
-	tells    bool
 	measured float64
 }
 
@@ -122,13 +121,13 @@ func (c *catalog) replace(before, after *node) {
 	if after != nil {
 		is = after.Index
 	}
-	if c.profiles[at].tells {
+	if before.tells() {
 		c.telling--
 	}
 	if before.tells() != after.tells() || !before.sameAbilities(after) {
 		c.seated = nil
 	}
-	if c.profiles[at] = (profile{after, after.tells(), after.measured()}); after.tells() {
+	if c.profiles[at] = (profile{after, after.measured()}); after.tells() {
 		c.telling++
 	}
 	c.add(at, was, is)

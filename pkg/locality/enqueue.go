@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	coreinformers "k8s.io/client-go/informers/core/v1"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -57,33 +56,21 @@ func (p *Plugin) watchNodes(nodes coreinformers.NodeInformer) error {
 		n, err := lister.Get(name)
 		return err == nil && p.takes(pod, n)
 	}
-	opened := func(before, after any) {
-		n, ok := after.(*corev1.Node)
-		if !ok {
+	seen, err := nodes.Informer().AddEventHandler(handler(func(before, after *corev1.Node) {
+		if after == nil {
+			p.departures.seen(before.Name, false)
 			return
 		}
-		if old, updated := before.(*corev1.Node); updated && !mayClose(old) {
+		p.departures.seen(after.Name, mayEnd(after))
+		if before != nil && !mayClose(before) {
 			return
 		}
-		p.waiting.opened(klog.Background().WithValues("plugin", Name), n.Name, func(pod *corev1.Pod) bool { return p.takes(pod, n) })
-	}
-	seen := func(obj any, there bool) {
-		if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-			obj = unknown.Obj
-		}
-		if n, ok := obj.(*corev1.Node); ok {
-			p.departures.seen(n.Name, there && mayEnd(n))
-		}
-	}
-	handler, err := nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { seen(obj, true); opened(nil, obj) },
-		UpdateFunc: func(before, after any) { seen(after, true); opened(before, after) },
-		DeleteFunc: func(obj any) { seen(obj, false) },
-	})
+		p.waiting.opened(klog.Background().WithValues("plugin", Name), after.Name, func(pod *corev1.Pod) bool { return p.takes(pod, after) })
+	}))
 	if err != nil {
 		return err
 	}
-	p.departures.synced = handler.HasSynced
+	p.departures.synced = seen.HasSynced
 	return nil
 }
 

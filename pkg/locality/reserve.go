@@ -46,25 +46,19 @@ func (p *Plugin) Unreserve(_ context.Context, _ fwk.CycleState, pod *corev1.Pod,
 
 // watchPods keeps what is under way in step with the pods: those that any scheduler has bound, and those that run.
 func (p *Plugin) watchPods(pods cache.SharedIndexInformer) error {
-	_, err := pods.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { p.podSeen(obj) },
-		UpdateFunc: func(_, obj any) { p.podSeen(obj) },
-		DeleteFunc: func(obj any) {
-			if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-				obj = unknown.Obj
-			}
-			if pod, ok := obj.(*corev1.Pod); ok {
-				p.underWay.remove(pod.UID)
-			}
-		},
-	})
+	_, err := pods.AddEventHandler(handler(func(before, after *corev1.Pod) {
+		if after == nil {
+			p.underWay.remove(before.UID)
+			return
+		}
+		p.podSeen(after)
+	}))
 	return err
 }
 
-func (p *Plugin) podSeen(obj any) {
-	pod, ok := obj.(*corev1.Pod)
+func (p *Plugin) podSeen(pod *corev1.Pod) {
 	switch {
-	case !ok || pod.Spec.NodeName == "":
+	case pod.Spec.NodeName == "":
 	case pod.Status.Phase == corev1.PodPending || pod.Status.Phase == "":
 		p.bound(pod)
 	default:

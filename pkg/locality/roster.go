@@ -10,7 +10,7 @@ import (
 )
 
 // roster finds what is known of the nodes by their objects, for one scheduling cycle after the other. Names are all over the memory: to read and hash those of
-// the nodes that a pod is tried on took longer than all else of Filter and Score together. Who has an object that the roster doesn't know asks by name.
+// the nodes that a pod is tried on was more than half of what Filter and Score took. Who has an object that the roster doesn't know asks by name.
 // It keeps the objects, so that no other is taken for one of them, and never changes but for missed.
 type roster struct {
 	seats map[*corev1.Node]seat
@@ -43,15 +43,15 @@ func (c *catalog) newRoster(nodes []fwk.NodeInfo) *roster {
 		}
 		s := seat{at: nowhere}
 		if p := c.places[n.Name]; p != nil && c.profiles[p.place].node != nil {
-			of := &c.profiles[p.place]
-			if of.tells {
+			of := c.profiles[p.place].node
+			if of.tells() {
 				s.at = p.place
 			}
-			kind, known := kinds[of.node.abilities]
+			kind, known := kinds[of.abilities]
 			if !known {
 				kind = int32(len(r.kinds)) //nolint:gosec // at most as many as nodes
-				kinds[of.node.abilities] = kind
-				r.kinds = append(r.kinds, of.node)
+				kinds[of.abilities] = kind
+				r.kinds = append(r.kinds, of)
 			}
 			s.kind = kind
 		}
