@@ -81,7 +81,7 @@ func (m *Model) validate(path *field.Path) field.ErrorList {
 }
 
 // predictor is a Model as it is reckoned with: in seconds for each byte, and for each pod. To multiply is several times faster than to divide, and each pod is
-// reckoned for all nodes.
+// reckoned for hundreds of nodes.
 type predictor struct {
 	pull, unpack, restore, start, traffic float64
 }
