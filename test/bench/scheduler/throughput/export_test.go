@@ -32,6 +32,7 @@ func (t Trial) Plugin(name string) time.Duration { return t.trial().plugin(name)
 func (t Trial) Check(scheduler string, m Mix) error {
 	return t.trial().check(side{scheduler: scheduler}, m)
 }
+func (t Trial) CheckScored(m Mix) error { return t.trial().checkScored(m) }
 
 // ReportPairs reports on trials, ours and theirs by turns.
 func ReportPairs(goal float64, trials ...Trial) map[string]report.Metric {

@@ -123,6 +123,9 @@ func (g *ground) time(ctx context.Context, command Command, mix Mix, pods, runs 
 		if err != nil {
 			return nil, err
 		}
+		if err := t.checkScored(mix); err != nil {
+			return nil, err
+		}
 		all = append(all, t)
 		say("%d nodes, %s: CheckpointLocality %s, ImageLocality %s for each pod", g.nodes, mix, t.ours(), t.theirs())
 	}

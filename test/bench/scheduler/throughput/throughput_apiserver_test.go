@@ -16,8 +16,9 @@ import (
 	"github.com/cryopod/cryopod/test/bench/scheduler/timed"
 )
 
-// TestRun is the benchmark in small: each trial checks by itself that every pod was bound, once, by the scheduler that was asked for, and that no
-// pod restores on a node that can't take it. Here, that the numbers are there and of what they say. How large they are, on a busy machine, tells nothing.
+// TestRun is the benchmark in small: each trial checks by itself that every pod was bound, once, by the scheduler that was asked for, that no pod
+// restores on a node that can't take it, and that what was timed is the plugin's work. Here, that the numbers are there and of what they say. How
+// large they are, or which one is larger, tells nothing on a busy machine.
 func TestRun(t *testing.T) {
 	self := throughput.Command{Path: os.Args[0], Args: []string{timed.Argument}}
 	got, err := throughput.Run(t.Context(), throughput.Options{
@@ -39,9 +40,5 @@ func TestRun(t *testing.T) {
 		if m.Value <= 0 || m.RivalValue != nil && *m.RivalValue <= 0 || len(m.All) != 1 {
 			t.Errorf("%s is %+v", name, m)
 		}
-	}
-	// To restore is work for the plugin, and for a pod that is not opted in it has none.
-	if plain, restoring := got["plugin_per_pod_50_plain"].Value, got["plugin_per_pod_50_restoring"].Value; plain > restoring {
-		t.Errorf("the plugin takes %f ms for a pod that is not opted in, %f ms for others", plain, restoring)
 	}
 }

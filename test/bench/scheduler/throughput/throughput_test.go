@@ -85,6 +85,22 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestCheckScored has ImageLocality score nodes always: only the plugin's own calls count.
+func TestCheckScored(t *testing.T) {
+	const idle = `
+bench_plugin_calls_total{plugin="TimedImageLocality",point="Score"} 9
+bench_plugin_calls_total{plugin="CheckpointLocality",point="PreFilter"} 9
+`
+	const busy = idle + `bench_plugin_calls_total{plugin="CheckpointLocality",point="Score"} 9`
+	for mix, want := range map[throughput.Mix]string{throughput.Plain: idle, throughput.Fresh: busy, throughput.Restoring: busy} {
+		for _, metrics := range []string{idle, busy} {
+			if err := (throughput.Trial{Metrics: metrics}).CheckScored(mix); (err == nil) != (metrics == want) {
+				t.Errorf("%s pods: got %v with%s", mix, err, metrics)
+			}
+		}
+	}
+}
+
 func TestReportPairs(t *testing.T) {
 	at := func(every time.Duration) throughput.Trial {
 		return throughput.Trial{Bound: bound(100, every), CPU: time.Second}

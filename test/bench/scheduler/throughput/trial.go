@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cryopod/cryopod/pkg/api/v1alpha1"
+	"github.com/cryopod/cryopod/pkg/locality"
 	"github.com/cryopod/cryopod/test/bench/rig"
 	"github.com/cryopod/cryopod/test/bench/scale/store"
 	"github.com/cryopod/cryopod/test/bench/scale/world"
@@ -287,6 +288,19 @@ func (t *trial) check(s side, mix Mix) error {
 		case s.scheduler == v1alpha1.SchedulerName && mix.restores(pod) && old(i):
 			return fmt.Errorf("pod %d restores on %q, whose CPU lacks what its checkpoint may use", pod, node)
 		}
+	}
+	return nil
+}
+
+// checkScored tells whether the plugin scored nodes for the pods of the mix that it has work with, and for no others. Only a stopwatch's trial has
+// counted that.
+func (t *trial) checkScored(m Mix) error {
+	scored := t.metrics.Sum(timed.Calls, "plugin", locality.Name, "point", "Score")
+	switch wanted := m != Plain; {
+	case wanted && scored == 0:
+		return fmt.Errorf("%s scored no node for %s pods: what was timed is not its work", locality.Name, m)
+	case !wanted && scored != 0:
+		return fmt.Errorf("%s scored %.0f nodes for %s pods, which it has nothing to do with", locality.Name, scored, m)
 	}
 	return nil
 }
