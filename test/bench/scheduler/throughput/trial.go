@@ -33,6 +33,8 @@ const (
 	settling = 5 * time.Minute
 	// counting is how long the scheduler may take to count the pod that was bound last.
 	counting = 10 * time.Second
+	// polling is how often it is looked whether one of these is so.
+	polling = 100 * time.Millisecond
 	// unmeasured is one of how many pods at the beginning, and at the end, that is not measured: the scheduler has just read everything, or has
 	// little left to do.
 	unmeasured = 20
@@ -153,18 +155,28 @@ const (
 	checkpointsKey = v1alpha1.Group + "/podcheckpoints/" + world.Namespace + "/"
 )
 
-// empty removes what a trial leaves.
+// empty removes what a trial leaves, and what the API server writes after that: it still serves what a killed scheduler asked for last.
 func (g *ground) empty(ctx context.Context) error {
-	revision, err := g.store.Remove(ctx, podsKey, checkpointsKey, eventsKey)
-	if err != nil {
-		return err
-	}
-	for _, kind := range []metav1.TypeMeta{
-		listOf("v1", "PodList"), listOf("v1", "EventList"), listOf(v1alpha1.GroupVersion.String(), "PodCheckpointList"),
-	} {
-		if err := g.await(ctx, &metav1.PartialObjectMetadataList{TypeMeta: kind}, 0, client.InNamespace(world.Namespace)); err != nil {
-			return err
+	var revision string
+	left := 0
+	err := wait.PollUntilContextTimeout(ctx, polling, settling, true, func(ctx context.Context) (done bool, err error) {
+		if revision, err = g.store.Remove(ctx, podsKey, checkpointsKey, eventsKey); err != nil {
+			return false, err
 		}
+		left = 0
+		for _, kind := range []metav1.TypeMeta{
+			listOf("v1", "PodList"), listOf("v1", "EventList"), listOf(v1alpha1.GroupVersion.String(), "PodCheckpointList"),
+		} {
+			have, err := g.have(ctx, &metav1.PartialObjectMetadataList{TypeMeta: kind}, client.InNamespace(world.Namespace))
+			if err != nil {
+				return false, err
+			}
+			left += have
+		}
+		return left == 0, nil
+	})
+	if err != nil {
+		return fmt.Errorf("removing what a trial leaves, %d objects are there: %w", left, err)
 	}
 	return g.store.Compact(ctx, revision)
 }
@@ -176,20 +188,26 @@ func listOf(version, kind string) metav1.TypeMeta {
 // await waits until the API server has as many objects as wanted.
 func (g *ground) await(ctx context.Context, list *metav1.PartialObjectMetadataList, want int, in ...client.ListOption) error {
 	have := 0
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, settling, true, func(ctx context.Context) (bool, error) {
-		if err := g.bed.Admin.List(ctx, list, append(in, client.Limit(1))...); err != nil {
-			return false, err
-		}
-		have = len(list.Items)
-		if list.RemainingItemCount != nil {
-			have += int(*list.RemainingItemCount)
-		}
-		return have == want, nil
+	err := wait.PollUntilContextTimeout(ctx, polling, settling, true, func(ctx context.Context) (done bool, err error) {
+		have, err = g.have(ctx, list, in...)
+		return have == want, err
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for %d of %s, there are %d: %w", want, list.Kind, have, err)
 	}
 	return nil
+}
+
+// have is how many objects the API server has.
+func (g *ground) have(ctx context.Context, list *metav1.PartialObjectMetadataList, in ...client.ListOption) (int, error) {
+	if err := g.bed.Admin.List(ctx, list, append(in, client.Limit(1))...); err != nil {
+		return 0, err
+	}
+	have := len(list.Items)
+	if list.RemainingItemCount != nil {
+		have += int(*list.RemainingItemCount)
+	}
+	return have, nil
 }
 
 // watch tells of each pod once it is bound. It goes on where the API server ends a watch that it takes to be slow, as it may on a busy machine.
@@ -245,7 +263,7 @@ func (t *trial) follow(ctx context.Context, p *process, bound <-chan time.Time, 
 
 // count reads the scheduler's metrics, once they have all pods: it counts one when it has heard that it is bound, which others hear too.
 func (t *trial) count(ctx context.Context, p *process) error {
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, counting, true, func(ctx context.Context) (done bool, err error) {
+	err := wait.PollUntilContextTimeout(ctx, polling, counting, true, func(ctx context.Context) (done bool, err error) {
 		t.metrics, err = rig.ReadMetrics(ctx, p.metrics)
 		return err == nil && t.scheduled() == len(t.bound), err
 	})
