@@ -218,7 +218,7 @@ func TestMistakesAreNamed(t *testing.T) {
 	for name, tc := range map[string]struct{ old, replaced, want string }{
 		"another's format":          {"kubescheduler.config.k8s.io/v1", "kubescheduler.config.k8s.io/v1beta3", "v1beta3"},
 		"no such field":             {"leaderElect:", "electLeader:", `unknown field "leaderElection.electLeader"`},
-		"no such field of a plugin": {"weight: 5", "wait: 5", `unknown field "profiles[0].plugins.multiPoint.enabled[0].wait"`},
+		"no such field of a plugin": {"weight: 6", "wait: 5", `unknown field "profiles[0].plugins.multiPoint.enabled[0].wait"`},
 		"no such lock":              {"resourceLock: leases", "resourceLock: endpoints", `leaderElection.resourceLock: Invalid value: "endpoints"`},
 		"no such arg":               {"restorePatience:", "patience:", `unknown field "patience"`},
 		"an arg of no such model":   {"startTime:", "start:", `unknown field "model.start"`},

@@ -24,11 +24,11 @@ func TestDecodeArgs(t *testing.T) {
 			RestorePatience: &metav1.Duration{Duration: patience},
 			CPUFeatures:     cpu,
 			Kernel:          locality.KernelNotOlder,
-			Model:           model("64Mi", "128Mi", "512Mi", time.Second, 3, 20*time.Second),
+			Model:           model("64Mi", "128Mi", "512Mi", time.Second, 5, 13*time.Minute, 20*time.Second),
 		}
 	}
 	full := args(90*time.Second, locality.CPUFeaturesIgnore)
-	full.Kernel, full.Model = locality.KernelIgnore, model("1Mi", "2M", "3000000", 250*time.Millisecond, 0, time.Minute)
+	full.Kernel, full.Model = locality.KernelIgnore, model("1Mi", "2M", "3000000", 250*time.Millisecond, 0, 0, time.Minute)
 	slow := args(time.Minute, locality.CPUFeaturesSuperset)
 	slow.Model.PullBytesPerSecond = ptr.To(resource.MustParse("5Mi"))
 	raw := func(s string) runtime.Object { return &runtime.Unknown{Raw: []byte(s)} }
@@ -42,13 +42,14 @@ func TestDecodeArgs(t *testing.T) {
 		"empty":        {obj: &runtime.Unknown{}, want: defaults},
 		"empty object": {obj: raw(`{}`), want: defaults},
 		"all": {obj: raw(`{"apiVersion":"checkpoint.io/v1alpha1","kind":"CheckpointLocalityArgs","restorePatience":"90s","cpuFeatures":"Ignore","kernel":"Ignore",` +
-			`"model":{"pullBytesPerSecond":"1Mi","unpackBytesPerSecond":"2M","restoreBytesPerSecond":3000000,"startTime":"250ms","trafficWeight":0,"fullScale":"1m"}}`), want: full},
+			`"model":{"pullBytesPerSecond":"1Mi","unpackBytesPerSecond":"2M","restoreBytesPerSecond":3000000,"startTime":"250ms","trafficWeight":0,"balanceTime":"0s","fullScale":"1m"}}`), want: full},
 		"one constant":     {obj: raw("model: {pullBytesPerSecond: 5Mi}"), want: slow},
 		"unknown constant": {obj: raw(`{"model":{"speed":1}}`), err: `unknown field "model.speed"`},
 		"not a rate":       {obj: raw(`{"model":{"pullBytesPerSecond":"fast"}}`), err: "decoding CheckpointLocalityArgs: model.pullBytesPerSecond: quantities must match"},
 		"no rate":          {obj: raw(`{"model":{"unpackBytesPerSecond":"0"}}`), err: `model.unpackBytesPerSecond: Invalid value: "0": must be at least 1024 bytes a second`},
 		"negative start":   {obj: raw(`{"model":{"startTime":"-1s"}}`), err: `model.startTime: Invalid value: "-1s"`},
 		"too dear":         {obj: raw(`{"model":{"trafficWeight":101}}`), err: `model.trafficWeight: Invalid value: 101: must be from 0 to 100`},
+		"negative load":    {obj: raw(`{"model":{"balanceTime":"-1s"}}`), err: `model.balanceTime: Invalid value: "-1s": must be from 0s to 24h0m0s`},
 		"no scale":         {obj: raw(`{"model":{"fullScale":"0s"}}`), err: `model.fullScale: Invalid value: "0s"`},
 		"unknown kernel":   {obj: raw(`{"kernel":"Newer"}`), err: `kernel: Unsupported value: "Newer"`},
 		"YAML":             {obj: raw("restorePatience: 2m\n"), want: args(2*time.Minute, locality.CPUFeaturesSuperset)},
@@ -85,10 +86,11 @@ func TestDecodeArgs(t *testing.T) {
 	}
 }
 
-func model(pull, unpack, restore string, start time.Duration, traffic int32, fullScale time.Duration) locality.Model {
+func model(pull, unpack, restore string, start time.Duration, traffic int32, balance, fullScale time.Duration) locality.Model {
 	rate := func(q string) *resource.Quantity { return ptr.To(resource.MustParse(q)) }
 	return locality.Model{
 		PullBytesPerSecond: rate(pull), UnpackBytesPerSecond: rate(unpack), RestoreBytesPerSecond: rate(restore),
-		StartTime: &metav1.Duration{Duration: start}, TrafficWeight: &traffic, FullScale: &metav1.Duration{Duration: fullScale},
+		StartTime: &metav1.Duration{Duration: start}, TrafficWeight: &traffic, BalanceTime: &metav1.Duration{Duration: balance},
+		FullScale: &metav1.Duration{Duration: fullScale},
 	}
 }

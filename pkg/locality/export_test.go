@@ -74,6 +74,16 @@ func Price(m Model, pull, own, measured int64) int64 {
 	return newPredictor(m).price(load{pull: pull, own: own, pods: 1}, (&node{pullRate: measured}).measured())
 }
 
+// BalancePrices are what the load counts on each of some nodes.
+func BalancePrices(cost time.Duration, pod *corev1.Pod, nodes ...fwk.NodeInfo) []time.Duration {
+	b := newBalance(cost, pod, nodes)
+	var all []time.Duration
+	for _, n := range nodes {
+		all = append(all, time.Duration(b.price(n))*time.Millisecond)
+	}
+	return all
+}
+
 // Never is the score of a node that can't restore the pod, before Normalize.
 const Never = never
 

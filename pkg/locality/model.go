@@ -24,8 +24,11 @@ type Model struct {
 	// StartTime is what a pod takes beside, and each that starts on the node before it. Default 1s.
 	StartTime *metav1.Duration `json:"startTime,omitempty"`
 	// TrafficWeight is how many times the bytes count that the pod itself adds to what its node pulls, at PullBytesPerSecond and beside the time that it
-	// waits for them: whoever starts there next waits for them too, and the registry's traffic costs. Default 3; 0 is time alone.
+	// waits for them: whoever starts there next waits for them too, and the registry's traffic costs. Default 5; 0 is time alone.
 	TrafficWeight *int32 `json:"trafficWeight,omitempty"`
+	// BalanceTime is what an uneven load counts beside the time: it times by how much the pod makes the sum of the squares of the nodes' loads' distances from
+	// their mean larger, loads being the shares of their CPU and memory that are requested. Default 13m; 0 leaves the load to other plugins.
+	BalanceTime *metav1.Duration `json:"balanceTime,omitempty"`
 	// FullScale is the difference that is worth nine tenths of the range of scores; those beyond it share the last tenth. Default 20s.
 	FullScale *metav1.Duration `json:"fullScale,omitempty"`
 }
@@ -35,6 +38,7 @@ const (
 	minRate          = 1 << 10
 	maxStartTime     = time.Hour
 	maxTrafficWeight = 100
+	maxBalanceTime   = 24 * time.Hour
 	minFullScale     = time.Millisecond
 	maxFullScale     = time.Hour
 )
@@ -50,7 +54,8 @@ func (m *Model) setDefaults() {
 	defaultTo(&m.UnpackBytesPerSecond, resource.MustParse("128Mi"))
 	defaultTo(&m.RestoreBytesPerSecond, resource.MustParse("512Mi"))
 	defaultTo(&m.StartTime, metav1.Duration{Duration: time.Second})
-	defaultTo(&m.TrafficWeight, 3)
+	defaultTo(&m.TrafficWeight, 5)
+	defaultTo(&m.BalanceTime, metav1.Duration{Duration: 13 * time.Minute})
 	defaultTo(&m.FullScale, metav1.Duration{Duration: 20 * time.Second})
 }
 
@@ -73,6 +78,9 @@ func (m *Model) validate(path *field.Path) field.ErrorList {
 	}
 	if w := *m.TrafficWeight; w < 0 || w > maxTrafficWeight {
 		errs = append(errs, field.Invalid(path.Child("trafficWeight"), w, fmt.Sprintf("must be from 0 to %d", maxTrafficWeight)))
+	}
+	if d := m.BalanceTime.Duration; d < 0 || d > maxBalanceTime {
+		errs = append(errs, field.Invalid(path.Child("balanceTime"), d.String(), fmt.Sprintf("must be from 0s to %s", maxBalanceTime)))
 	}
 	if d := m.FullScale.Duration; d < minFullScale || d > maxFullScale {
 		errs = append(errs, field.Invalid(path.Child("fullScale"), d.String(), fmt.Sprintf("must be from %s to %s", minFullScale, maxFullScale)))

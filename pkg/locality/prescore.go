@@ -22,6 +22,7 @@ type work struct {
 	restore int64
 	// predictions are for the nodes that are scored and tell of their images; nil where nobody made them.
 	predictions *predictions
+	balance     balance
 }
 
 // Clone returns the work itself: it never changes.
@@ -46,6 +47,7 @@ func (p *Plugin) PreScore(_ context.Context, state fwk.CycleState, pod *corev1.P
 		w.target, _ = p.target(p.checkpointOf(pod))
 	}
 	w.predictions = p.predictions(w, feasible, nodes)
+	w.balance = newBalance(p.args.Model.BalanceTime.Duration, pod, feasible)
 	state.Write(workKey, w)
 	return nil
 }

@@ -13,16 +13,20 @@ import (
 // never is the score, before it is normalized, of a node where the pod would have to start cold in place of being restored.
 const never = math.MaxInt64
 
-// Score returns the node's price for the pod: in how many milliseconds it is predicted to run there, and what its pulls count beside.
+// Score returns the node's price for the pod: in how many milliseconds it is predicted to run there, and what its pulls and its share of the load count beside.
 func (p *Plugin) Score(_ context.Context, state fwk.CycleState, _ *corev1.Pod, nodeInfo fwk.NodeInfo) (int64, *fwk.Status) {
 	w, ok := read[*work](state, workKey)
 	if !ok {
 		return 0, nil
 	}
-	return p.predict(w, nodeInfo), nil
+	price := p.predict(w, nodeInfo)
+	if price != never {
+		price += w.balance.price(nodeInfo)
+	}
+	return price, nil
 }
 
-// predict is Score's result, and never for a node that can't restore the pod or is about to leave.
+// predict is the price without the load's part, and never for a node that can't restore the pod or is about to leave.
 func (p *Plugin) predict(w *work, nodeInfo fwk.NodeInfo) int64 {
 	node := nodeInfo.Node()
 	if w.target != nil && (leaving(node) != nil || w.target.refuses(p.data.node(node.Name)) != nil) {

@@ -24,7 +24,7 @@ const (
 	// gateHeld keeps a pod from being scheduled until the test lets it.
 	gateHeld = "e2e.example.com/held"
 	// baseMebibytes is what a node has to pull that has none of a placement's base image.
-	baseMebibytes = 48
+	baseMebibytes = 32
 	// largeMebibytes is the memory of a pod whose checkpoint takes long enough to pull that it is worth going to where it is.
 	largeMebibytes = 160
 	// spreadPods leave their node at once.
