@@ -24,6 +24,7 @@ const probedSteps = 300
 // probeCase is a pod with a liveness probe, each second.
 type probeCase struct {
 	handler  corev1.ProbeHandler
+	timeout  int32 // in seconds; 0: one
 	failures int32
 	args     []string
 	// phase, reason and tells are those of the checkpoint, and of the event, of a pod that can't be saved between two failures; empty: it moves.
@@ -54,8 +55,9 @@ var strictlyProbed = []map[string]probeCase{
 }
 
 var probed = map[string]probeCase{
-	// As large, but for a probe that can't be run while the pod stands still. It takes longer to save than these failures do, too.
-	"exec": {handler: execProbe, failures: 5, args: []string{"-memory=768"}},
+	// As large, but for a probe that can't be run while the pod stands still. It takes longer to save than these failures do, too, and a busy machine
+	// takes longer than a second to run it now and then.
+	"exec": {handler: execProbe, timeout: 3, failures: 5, args: []string{"-memory=768"}},
 }
 
 // TestProbes drains nodes of pods with strict liveness probes: none is ever restarted, saved or not.
@@ -76,7 +78,7 @@ func TestProbes(t *testing.T) {
 func testProbe(t *testing.T, name string, c probeCase) {
 	s := newScene(t, name, nil, "main")
 	container := s.Stepper(s.name, "main", append(c.args, fmt.Sprintf("-health=:%d", probePort))...)
-	container.LivenessProbe = &corev1.Probe{ProbeHandler: c.handler, PeriodSeconds: 1, TimeoutSeconds: 1, FailureThreshold: c.failures}
+	container.LivenessProbe = &corev1.Probe{ProbeHandler: c.handler, PeriodSeconds: 1, TimeoutSeconds: max(1, c.timeout), FailureThreshold: c.failures}
 	s.create(s.Deployment(s.name, s.Template(s.name, container)))
 	before := s.settle()
 	after := s.drain(before)

@@ -5,6 +5,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -86,9 +87,10 @@ func testScaleDown(t *testing.T) {
 
 // testJobCompletion has a Job succeed by its other pod while a checkpoint waits.
 func testJobCompletion(t *testing.T) {
-	const index, other = "1", "0"
+	// The first half minute is for the checkpoint: a pod that has come to its end can't be saved.
+	const index, other, end = "1", "0", 600
 	s := newScene(t, "completion", nil, "main")
-	job := s.Job(s.name, s.quick("-until=160"))
+	job := s.Job(s.name, s.quick(fmt.Sprintf("-until=%d", end)))
 	job.Spec.Completions, job.Spec.Parallelism = ptr.To[int32](2), ptr.To[int32](2)
 	job.Spec.CompletionMode = ptr.To(batchv1.IndexedCompletion)
 	job.Spec.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededIndexes: ptr.To(other)}}}
@@ -104,6 +106,6 @@ func testJobCompletion(t *testing.T) {
 		t.Fatalf("finding the pod of index %s: there are %d (%v)", index, len(pods.Items), err)
 	}
 	s.save(&pods.Items[0])
-	s.wait(ctx, "main-"+other, recorder.Reached(160))
+	s.wait(ctx, "main-"+other, recorder.Reached(end))
 	s.checkGivenUp(&pods.Items[0], "is over")
 }
