@@ -87,8 +87,8 @@ func testScaleDown(t *testing.T) {
 
 // testJobCompletion has a Job succeed by its other pod while a checkpoint waits.
 func testJobCompletion(t *testing.T) {
-	// The first half minute is for the checkpoint: a pod that has come to its end can't be saved.
-	const index, other, end = "1", "0", 600
+	// Its 15 s are enough for the other pod to be saved, which can't be once it has ended itself, and less than the 30 s for which that one stays frozen.
+	const index, other, end = "1", "0", 300
 	s := newScene(t, "completion", nil, "main")
 	job := s.Job(s.name, s.quick(fmt.Sprintf("-until=%d", end)))
 	job.Spec.Completions, job.Spec.Parallelism = ptr.To[int32](2), ptr.To[int32](2)
