@@ -37,6 +37,9 @@ func TestSmallDay(t *testing.T) {
 	if m := first["replay_restore_mean"]; m.Value >= *m.RivalValue {
 		t.Errorf("a restored pod runs after %.1f s, without the plugin after %.1f s", m.Value, *m.RivalValue)
 	}
+	if m := first["replay_load_deviation"]; m.Value >= 1.1**m.RivalValue {
+		t.Errorf("the load's deviation is %.3f, without the plugin %.3f", m.Value, *m.RivalValue)
+	}
 }
 
 func TestPulls(t *testing.T) {
